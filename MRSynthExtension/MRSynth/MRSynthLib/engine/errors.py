@@ -1,0 +1,182 @@
+"""Errors that say what was seen, what was expected and what to do.
+
+Every error of the engine is an `MRSynthError` with a stable code. `ERRORS` is the one list of codes; the table
+in ``docs/errors.md`` is made from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """What a code stands for: its family (which fixes the exit code), the cause and the remedy, in plain words."""
+
+    family: str
+    cause: str
+    remedy: str
+
+
+ERRORS: dict[str, ErrorKind] = {
+    "input-not-found": ErrorKind("input", "The path does not exist.", "Check the path."),
+    "input-not-an-image": ErrorKind(
+        "input", "The file is of a type that is not read.", "Give .nii, .nii.gz, .nrrd, .mha or a DICOM folder."
+    ),
+    "input-corrupt": ErrorKind(
+        "input", "The file is truncated or damaged.", "Copy or export the image again from its source."
+    ),
+    "input-not-3d": ErrorKind(
+        "input", "The image has two, or more than three, dimensions.", "Extract one 3-D volume."
+    ),
+    "input-color": ErrorKind("input", "The voxels are colours or vectors.", "Give a scalar (grey) volume."),
+    "input-label-map": ErrorKind(
+        "input", "The voxels look like labels, not like intensities.", "Give the MR volume, and labels as the mask."
+    ),
+    "input-empty": ErrorKind("input", "No voxel is above zero.", "Check that the right volume was chosen."),
+    "input-constant": ErrorKind("input", "All voxels are equal.", "Check that the right volume was chosen."),
+    "input-not-finite": ErrorKind(
+        "input", "No voxel holds a finite number.", "Check the processing step that made the file."
+    ),
+    "input-spacing": ErrorKind(
+        "input", "The voxel spacing is zero, negative, not finite or absurd.", "Repair the header."
+    ),
+    "input-affine": ErrorKind(
+        "input", "The voxel-to-world matrix is singular or not finite.", "Repair the header."
+    ),
+    "input-too-few-slices": ErrorKind(
+        "input", "An axis has fewer than 5 voxels.", "Give a volume, not a few slices."
+    ),
+    "input-too-large": ErrorKind(
+        "input", "The header claims more voxels than can be worked on.", "Crop or downsample the volume."
+    ),
+    "input-contrast-unknown": ErrorKind(
+        "input", "It is not clear whether the volume is T1- or T2-weighted.", "Say it: --from t1 or --from t2."
+    ),
+    "mask-empty": ErrorKind("input", "The brain mask marks no voxel of the volume.", "Check the mask."),
+    "mask-off-grid": ErrorKind(
+        "input", "The mask lies elsewhere in space than the volume.", "Give a mask of the same patient space."
+    ),
+    "mask-unreadable": ErrorKind("input", "The mask could not be read as a label volume.", "Check the mask file."),
+    "model-not-found": ErrorKind(
+        "model", "There is no such checkpoint.", "List the installed ones with `mrsynth models`."
+    ),
+    "model-hash": ErrorKind(
+        "model", "The weights are not those that the card was written for.", "Download the checkpoint again."
+    ),
+    "model-truncated": ErrorKind("model", "The checkpoint file ends too early.", "Download the checkpoint again."),
+    "model-not-safetensors": ErrorKind(
+        "model",
+        "The file is not a safetensors file (a pickle is never opened).",
+        "Export with `mrsynth-train export`.",
+    ),
+    "model-card": ErrorKind(
+        "model", "The checkpoint's card is missing or lacks fields.", "Export with `mrsynth-train export`."
+    ),
+    "model-version": ErrorKind("model", "The checkpoint needs a newer MRSynth.", "Update MRSynth."),
+    "model-generator": ErrorKind(
+        "model", "The card names a generator or arguments that MRSynth does not have.", "Update MRSynth."
+    ),
+    "model-shape": ErrorKind(
+        "model", "The weights do not fit the generator of the card.", "Export with `mrsynth-train export`."
+    ),
+    "output-folder-missing": ErrorKind("output", "The output's folder does not exist.", "Create the folder."),
+    "output-not-writable": ErrorKind(
+        "output", "The output cannot be written there.", "Choose a folder that you may write to."
+    ),
+    "output-full": ErrorKind("output", "The disk is full.", "Free space, or choose another disk."),
+    "output-exists": ErrorKind(
+        "output", "The output file exists.", "Choose another name, or overwrite with --force."
+    ),
+    "output-is-input": ErrorKind(
+        "output", "The output would overwrite the input.", "Choose another name (--force does not help)."
+    ),
+    "output-format": ErrorKind(
+        "output", "The output's ending is not one that is written.", "End in .nii, .nii.gz, .nrrd or .mha."
+    ),
+    "device-unavailable": ErrorKind(
+        "device", "The device or precision is not there.", "Use --device auto, or install its driver."
+    ),
+    "device-out-of-memory": ErrorKind(
+        "device", "Even the smallest batch does not fit into memory.", "Close programs, or crop the volume."
+    ),
+    "worker-died": ErrorKind(
+        "device", "The background process ended without a result.", "Run again; the message holds its last words."
+    ),
+    "cancelled": ErrorKind("cancelled", "The run was cancelled.", "Run again when you like; nothing was written."),
+}
+
+
+class MRSynthError(Exception):
+    """An error with a stable code.
+
+    Parameters
+    ----------
+    code : str
+        A key of `ERRORS`; any other raises `KeyError`, so that no undocumented code can exist.
+    seen, expected, remedy : str
+        What was found, what would have been right, and what to do about it.
+
+    Attributes
+    ----------
+    exit_code : int
+        The exit code of the command line for this family of errors.
+    """
+
+    exit_code = 1
+
+    def __init__(self, code: str, seen: str, expected: str, remedy: str = "") -> None:
+        self.code = code
+        self.seen = seen
+        self.expected = expected
+        self.remedy = remedy or ERRORS[code].remedy
+        self.kind = ERRORS[code]
+        super().__init__(f"{seen} Expected: {expected} What to do: {self.remedy}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        return type(self), (self.code, self.seen, self.expected, self.remedy)
+
+
+class InputError(MRSynthError):
+    """The input volume or mask cannot be used."""
+
+    exit_code = 3
+
+
+class ModelError(MRSynthError):
+    """The checkpoint cannot be used."""
+
+    exit_code = 4
+
+
+class OutputError(MRSynthError):
+    """The result cannot be written."""
+
+    exit_code = 5
+
+
+class DeviceError(MRSynthError):
+    """The device cannot do the work."""
+
+    exit_code = 6
+
+
+class Cancelled(MRSynthError):
+    """The run was stopped by the user."""
+
+    exit_code = 7
+
+    def __init__(self) -> None:
+        super().__init__("cancelled", "The run was cancelled.", "a run that goes on to its end.")
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        return type(self), ()
+
+
+FAMILIES: dict[str, type[MRSynthError]] = {
+    "input": InputError,
+    "model": ModelError,
+    "output": OutputError,
+    "device": DeviceError,
+    "cancelled": Cancelled,
+}

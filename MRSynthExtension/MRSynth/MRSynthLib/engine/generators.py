@@ -1,0 +1,275 @@
+"""The generators: DenseU-net of Fu et al. (Table 1), and its two baselines, U-net and ResNet.
+
+All are fully convolutional: input and output are (N, C, H, W) with H and W multiples of 16, intensities in [0, 1].
+Constructor arguments are what a checkpoint's card stores. There is no training code here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+BOTTLENECK = 4  # a dense layer's 1x1 convolution has 4 x growth channels (Huang et al. 2017, DenseNet-B)
+COMPRESSION = 2  # a transition halves the channels (DenseNet-C)
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    if kind == "none":
+        return nn.Identity()
+    raise ValueError(f"norm is {kind!r}; expected 'batch', 'instance' or 'none'")
+
+
+class Output(nn.Module):
+    """The last activation, onto [0, 1].
+
+    ``relu_clip`` is the paper's: ReLU, then values above 1 set to 1. ``sigmoid`` and ``softclip`` are its smooth
+    alternatives (softclip is the difference of two softplus functions, linear between 0 and 1).
+    """
+
+    SHARPNESS = 20.0
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        if kind not in ("relu_clip", "sigmoid", "softclip"):
+            raise ValueError(f"output is {kind!r}; expected 'relu_clip', 'sigmoid' or 'softclip'")
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "relu_clip":
+            return x.clamp(0.0, 1.0)
+        if self.kind == "sigmoid":
+            return torch.sigmoid(x)
+        above_0 = functional.softplus(x, beta=self.SHARPNESS)
+        above_1 = functional.softplus(x - 1.0, beta=self.SHARPNESS)
+        return above_0 - above_1
+
+
+class DenseLayer(nn.Module):
+    """1x1 then 3x3 convolution, each after norm and ReLU; the k new features join the old ones."""
+
+    def __init__(self, channels: int, growth: int, norm: str) -> None:
+        super().__init__()
+        width = BOTTLENECK * growth
+        self.norm1 = _norm(norm, channels)
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=norm == "none")
+        self.norm2 = _norm(norm, width)
+        self.conv2 = nn.Conv2d(width, growth, 3, padding=1, bias=norm == "none")
+
+    def forward(self, x: Tensor) -> Tensor:
+        new = self.conv1(functional.relu(self.norm1(x)))
+        new = self.conv2(functional.relu(self.norm2(new)))
+        return torch.cat([x, new], dim=1)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, norm, ReLU."""
+
+    def __init__(self, channels: int, out: int, kernel: int, norm: str) -> None:
+        convolution = nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=norm == "none")
+        super().__init__(convolution, _norm(norm, out), nn.ReLU())
+
+
+class Transition(nn.Sequential):
+    """Norm, ReLU, 1x1 convolution to half the channels, 2x2 average pool."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__(
+            _norm(norm, channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels // COMPRESSION, 1, bias=norm == "none"),
+            nn.AvgPool2d(2),
+        )
+
+
+class DenseUNet(nn.Module):
+    """DenseU-net generator (Fu et al., Table 1).
+
+    Parameters
+    ----------
+    growth : int
+        Features that each dense layer adds (the paper's k).
+    blocks : sequence of 4 int
+        Dense layers per block.
+    norm : {'batch', 'instance', 'none'}
+    output : {'relu_clip', 'sigmoid', 'softclip'}
+    in_channels : int
+        1, or more for neighbouring slices.
+
+    Notes
+    -----
+    Table 1 fixes kernel sizes, strides, layer counts, skips and k. It leaves open what follows a concatenation; here
+    a 3x3 convolution to half of the skip's channels (at least 4k) does, which gives 1.93 M parameters and 1.42 GMAC
+    for a slice of 128x128.
+    """
+
+    def __init__(
+        self,
+        growth: int = 10,
+        blocks: Sequence[int] = (6, 12, 24, 16),
+        norm: str = "batch",
+        output: str = "relu_clip",
+        in_channels: int = 1,
+    ) -> None:
+        super().__init__()
+        if len(blocks) != 4:
+            raise ValueError(f"blocks is {tuple(blocks)}; expected four numbers, as Table 1 has four dense blocks")
+        channels = 2 * growth
+        self.convolution1 = ConvNorm(in_channels, channels, 7, norm)
+        self.pooling = nn.MaxPool2d(3, stride=2, padding=1)
+        skips = [channels]
+        self.dense_blocks = nn.ModuleList()
+        self.transitions = nn.ModuleList()
+        for index, depth in enumerate(blocks):
+            layers = [DenseLayer(channels + n * growth, growth, norm) for n in range(depth)]
+            self.dense_blocks.append(nn.Sequential(*layers))
+            channels += depth * growth
+            if index < 3:
+                skips.append(channels)
+                self.transitions.append(Transition(channels, norm))
+                channels //= COMPRESSION
+        self.bottom = nn.Sequential(_norm(norm, channels), nn.ReLU())
+        self.upsampling = nn.Upsample(scale_factor=2, mode="nearest")
+        self.decoder = nn.ModuleList()
+        for skip in reversed(skips):
+            width = max(skip // 2, BOTTLENECK * growth)
+            self.decoder.append(ConvNorm(channels + skip, width, 3, norm))
+            channels = width
+        self.convolution2 = nn.Conv2d(channels, 1, 1)
+        self.output = Output(output)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+        # The clip passes no gradient outside [0, 1]: start in the middle, so that no pixel is born dead.
+        nn.init.normal_(self.convolution2.weight, std=0.01)
+        nn.init.constant_(self.convolution2.bias, 0.3 if output == "relu_clip" else 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 1, H, W)."""
+        x = self.convolution1(x)
+        skips = [x]
+        x = self.pooling(x)
+        for index, block in enumerate(self.dense_blocks):
+            x = block(x)
+            if index < len(self.transitions):
+                skips.append(x)
+                x = self.transitions[index](x)
+        x = self.bottom(x)
+        for convolution, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = convolution(torch.cat([self.upsampling(x), skip], dim=1))
+        return self.output(self.convolution2(x))
+
+
+class UNet(nn.Module):
+    """The image-to-image U-net of the CycleGAN family (Isola et al. 2017), four levels deep.
+
+    Four levels instead of pix2pix's seven or eight, so that any H and W that are multiples of 16 fit.
+    """
+
+    def __init__(
+        self, base: int = 64, norm: str = "instance", output: str = "relu_clip", in_channels: int = 1
+    ) -> None:
+        super().__init__()
+        widths = [base, 2 * base, 4 * base, 8 * base]
+        self.down = nn.ModuleList()
+        channels = in_channels
+        for level, width in enumerate(widths):
+            layers: list[nn.Module] = [] if level == 0 else [nn.LeakyReLU(0.2)]
+            layers.append(nn.Conv2d(channels, width, 4, stride=2, padding=1))
+            if level > 0:
+                layers.append(_norm(norm, width))
+            self.down.append(nn.Sequential(*layers))
+            channels = width
+        self.up = nn.ModuleList()
+        for width in [4 * base, 2 * base, base]:
+            deconvolution = nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1)
+            self.up.append(nn.Sequential(nn.ReLU(), deconvolution, _norm(norm, width)))
+            channels = 2 * width
+        self.last = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(channels, 1, 4, stride=2, padding=1))
+        self.output = Output(output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 1, H, W)."""
+        skips: list[Tensor] = []
+        for stage in self.down:
+            x = stage(x)
+            skips.append(x)
+        skips.pop()
+        for stage in self.up:
+            x = torch.cat([stage(x), skips.pop()], dim=1)
+        return self.output(self.last(x))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around which the input is carried (He et al. 2016)."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
+            _norm(norm, channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
+            _norm(norm, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ResNet(nn.Module):
+    """The CycleGAN generator: two strided convolutions, residual blocks, two transposed ones (Zhu et al. 2017)."""
+
+    def __init__(
+        self,
+        base: int = 64,
+        blocks: int = 9,
+        norm: str = "instance",
+        output: str = "relu_clip",
+        in_channels: int = 1,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, base, 7, padding=3, padding_mode="reflect"),
+            _norm(norm, base),
+            nn.ReLU(),
+        ]
+        for width in (base, 2 * base):
+            layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), _norm(norm, 2 * width), nn.ReLU()]
+        layers += [ResidualBlock(4 * base, norm) for _ in range(blocks)]
+        for width in (4 * base, 2 * base):
+            up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
+            layers += [up, _norm(norm, width // 2), nn.ReLU()]
+        layers.append(nn.Conv2d(base, 1, 7, padding=3, padding_mode="reflect"))
+        self.body = nn.Sequential(*layers)
+        self.output = Output(output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 1, H, W)."""
+        return self.output(self.body(x))
+
+
+GENERATORS: dict[str, type[nn.Module]] = {"DenseUNet": DenseUNet, "UNet": UNet, "ResNet": ResNet}
+
+
+def build(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """A generator by the name and arguments that a card stores.
+
+    Raises
+    ------
+    ValueError
+        If the name is not one of `GENERATORS`, or the arguments are not the constructor's.
+    """
+    if name not in GENERATORS:
+        raise ValueError(f"no generator named {name!r}; there are {', '.join(sorted(GENERATORS))}")
+    try:
+        return GENERATORS[name](**arguments)
+    except TypeError as error:
+        raise ValueError(f"arguments {arguments} do not fit {name}: {error}") from error

@@ -1,0 +1,231 @@
+"""What is in the volume: where the head is, whether the skull is on, where brain is, and whether it is T1 or T2.
+
+A simple look that the intensity scale and the direction of synthesis rest on. It works on a coarse copy
+(about 2.5 mm), takes a fraction of a second, and says how sure it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from .volume import Volume
+
+Mask = NDArray[np.bool_]
+
+COARSE = 2.5  # mm
+AIR = 0.08  # of the 98th percentile of what is above 0: below it is air or noise
+UPPER = 90.0  # mm below the vertex in which skull and brain lie concentrically
+SCALP = 15.0  # mm from the head's surface to the brain
+BRAIN_HEIGHT = 120.0  # mm from the vertex to the lower end of the cerebellum
+HEAD_DILATION = 5.0  # mm; what the coarse look may cut off at the skin
+
+# Skull-stripped against whole head: two of three must say "head". Seen on 28 volumes of 9 studies: the dark rim
+# (skull) is 0.00-0.17 of the shell when stripped and 0.21-0.84 on heads, volume 0.9-1.7 and 2.1-2.5 l,
+# silhouette from above 130-195 and 218-231 cm2.
+HEAD_DARK_RIM = 0.20
+HEAD_VOLUME = 1.95e6  # mm3
+HEAD_SILHOUETTE = 20500.0  # mm2
+
+# Median over 99.5th percentile of deep brain: 0.60-0.86 in T1, 0.24-0.39 in T2 of the same studies.
+T1_T2_BOUNDARY = 0.50
+T1_T2_SURE = 0.10
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a first look at a volume finds.
+
+    Attributes
+    ----------
+    foreground : ndarray of bool, shape (k, j, i)
+        Head or brain, without the background.
+    brain : ndarray of bool, shape (k, j, i)
+        Brain: the foreground of a skull-stripped volume, else a rough estimate (the depth of the head).
+    skull_stripped : bool
+    """
+
+    foreground: Mask
+    brain: Mask
+    skull_stripped: bool
+
+
+def _coarse(voxels: NDArray[Any], spacing: tuple[float, ...]) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+    steps = tuple(max(1, int(round(COARSE / s))) for s in spacing)
+    return np.maximum(voxels[tuple(slice(None, None, step) for step in steps)], 0).astype(np.float32), steps
+
+
+def _head(coarse: NDArray[np.float32], spacing: tuple[float, ...]) -> tuple[Mask, NDArray[np.float32]]:
+    """Largest filled object, and the depth (mm) of each voxel inside it."""
+    above = coarse[coarse > 0]
+    threshold = AIR * float(np.percentile(above, 98)) if above.size else 0.0
+    image = sitk.GetImageFromArray((coarse > threshold).astype(np.uint8))
+    image.SetSpacing(spacing[::-1])
+    image = sitk.BinaryMorphologicalClosing(image, [max(1, int(round(8 / s))) for s in spacing[::-1]])
+    labels = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.BinaryFillhole(image)))
+    # Around the field of view lies nothing: a border of 0 keeps the depth right where the head is cut off.
+    largest = sitk.ConstantPad(sitk.Cast(labels == 1, sitk.sitkUInt8), [1, 1, 1], [1, 1, 1], 0)
+    depth = sitk.SignedMaurerDistanceMap(largest, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
+    depths = sitk.GetArrayFromImage(depth)[1:-1, 1:-1, 1:-1]
+    return depths > 0, depths
+
+
+def _superior(ijk_to_ras: NDArray[np.float64]) -> tuple[int, bool]:
+    """The array axis that runs most nearly to superior, and whether it runs downwards."""
+    up = (ijk_to_ras[2, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0))[::-1]
+    axis = int(np.argmax(np.abs(up)))
+    return axis, bool(up[axis] < 0)
+
+
+def _below_vertex(head: Mask, ijk_to_ras: NDArray[np.float64], spacing: tuple[float, ...]) -> NDArray[np.float32]:
+    """Distance of each slice from the top of the head, in mm, broadcastable to the array."""
+    axis, downwards = _superior(ijk_to_ras)
+    slices = np.flatnonzero(head.any(axis=tuple(n for n in range(3) if n != axis)))
+    index = np.arange(head.shape[axis])
+    if not slices.size:
+        below = index * 0.0
+    else:
+        below = (index - slices[0] if downwards else slices[-1] - index) * spacing[axis]
+    shape = [1, 1, 1]
+    shape[axis] = -1
+    return below.reshape(shape).astype(np.float32)
+
+
+def _is_head(
+    coarse: NDArray[np.float32],
+    head: Mask,
+    depth: NDArray[np.float32],
+    below: NDArray[np.float32],
+    spacing: tuple[float, ...],
+    superior: int,
+) -> bool:
+    upper = head & (below > SCALP) & (below < UPPER)
+    deep = coarse[upper & (depth > 20)]
+    rim = coarse[upper & (depth >= 5) & (depth < 9)]
+    dark_rim = float(np.mean(rim < 0.35 * np.median(deep))) if deep.size and rim.size else 0.0
+    volume = float(head.sum() * np.prod(spacing))
+    in_plane = float(np.prod([s for axis, s in enumerate(spacing) if axis != superior]))
+    silhouette = float(head.any(axis=superior).sum() * in_plane)
+    votes = (dark_rim > HEAD_DARK_RIM, volume > HEAD_VOLUME, silhouette > HEAD_SILHOUETTE)
+    return sum(bool(vote) for vote in votes) >= 2
+
+
+def _enlarge(mask: Mask, steps: tuple[int, ...], shape: tuple[int, ...]) -> Mask:
+    for axis, step in enumerate(steps):
+        mask = np.repeat(mask, step, axis=axis)
+    return mask[: shape[0], : shape[1], : shape[2]]
+
+
+def without_background(voxels: NDArray[Any]) -> Mask:
+    """Everything but the exact zeros that reach the border of the volume; zeros inside the brain are kept."""
+    filled = sitk.BinaryFillhole(sitk.GetImageFromArray((voxels != 0).astype(np.uint8)))
+    return sitk.GetArrayViewFromImage(filled).astype(bool)
+
+
+def look(volume: Volume) -> Look:
+    """Find head and brain.
+
+    Parameters
+    ----------
+    volume : Volume
+        Finite intensities.
+
+    Returns
+    -------
+    Look
+    """
+    spacing = volume.spacing[::-1]
+    coarse, steps = _coarse(volume.voxels, spacing)
+    coarse_spacing = tuple(s * step for s, step in zip(spacing, steps, strict=True))
+    head, depth = _head(coarse, coarse_spacing)
+    below = _below_vertex(head, volume.ijk_to_ras, coarse_spacing)
+    superior = _superior(volume.ijk_to_ras)[0]
+    foreground = without_background(volume.voxels)
+    if not _is_head(coarse, head, depth, below, coarse_spacing, superior):
+        if foreground.mean() > 0.95:  # no background of exact zeros: noise around the brain
+            foreground &= _enlarge(depth > -HEAD_DILATION, steps, volume.shape)
+        return Look(foreground, foreground & (volume.voxels > 0), True)
+    foreground &= _enlarge(depth > -HEAD_DILATION, steps, volume.shape)
+    brain = head & (depth > SCALP) & (below < BRAIN_HEIGHT)
+    if not brain.any():
+        brain = head
+    return Look(foreground, _enlarge(brain, steps, volume.shape) & (volume.voxels > 0), False)
+
+
+def mask_on_grid(mask: Volume, grid: Volume) -> Mask:
+    """A mask on any grid, looked up (nearest neighbour) at the voxels of another grid.
+
+    Parameters
+    ----------
+    mask : Volume
+        Above 0 is inside.
+    grid : Volume
+        In the same patient space.
+
+    Returns
+    -------
+    ndarray of bool, shape of `grid`
+    """
+    inside = mask.voxels > 0
+    if mask.shape == grid.shape and np.allclose(mask.ijk_to_ras, grid.ijk_to_ras, atol=1e-4):
+        return inside
+    to_mask = np.linalg.inv(mask.ijk_to_ras) @ grid.ijk_to_ras
+    size = np.array(mask.shape[::-1])
+    k, j, i = grid.shape
+    result = np.zeros(grid.shape, dtype=bool)
+    jj, ii = np.meshgrid(np.arange(j), np.arange(i), indexing="ij")
+    plane = to_mask[:3, 0, None, None] * ii + to_mask[:3, 1, None, None] * jj + to_mask[:3, 3, None, None]
+    for slice_index in range(k):
+        index = np.rint(plane + (to_mask[:3, 2] * slice_index)[:, None, None]).astype(np.int64)
+        valid = np.all((index >= 0) & (index < size[:, None, None]), axis=0)
+        x, y, z = index[:, valid]
+        result[slice_index][valid] = inside[z, y, x]
+    return result
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """T1 or T2, how sure (0.5 to 1), and why."""
+
+    name: str
+    confidence: float
+    reason: str
+
+
+def _from_tags(tags: Mapping[str, str]) -> Contrast | None:
+    try:
+        echo, repetition = float(tags["EchoTime"]), float(tags["RepetitionTime"])
+    except (KeyError, ValueError):
+        return None
+    if repetition < 50 and echo > 50:  # seconds and milliseconds mixed up
+        return None
+    seen = f"EchoTime {echo:g} ms, RepetitionTime {repetition:g} ms"
+    if echo < 30 and repetition < 3000:
+        return Contrast("t1", 0.95, seen)
+    if echo > 60 and repetition > 2000 and "InversionTime" not in tags:
+        return Contrast("t2", 0.95, seen)
+    return None
+
+
+def guess_contrast(volume: Volume, brain: Mask) -> Contrast:
+    """T1 or T2, from the acquisition tags where they say it, else from the brightness of brain.
+
+    In T1 most of the brain is nearly as bright as its brightest part (white matter); in T2 it is three times
+    darker (cerebrospinal fluid). FLAIR, PD and contrast-enhanced T1 are not told apart from T1 here.
+    """
+    tagged = _from_tags(volume.metadata)
+    if tagged:
+        return tagged
+    tissue = volume.voxels[brain]
+    tissue = tissue[tissue > 0]
+    if not tissue.size:
+        return Contrast("t1", 0.5, "no brain tissue was found")
+    ratio = float(np.median(tissue) / np.percentile(tissue, 99.5))
+    name = "t1" if ratio > T1_T2_BOUNDARY else "t2"
+    confidence = 0.5 + 0.45 * min(1.0, abs(ratio - T1_T2_BOUNDARY) / T1_T2_SURE)
+    return Contrast(name, confidence, f"median brain is {ratio:.2f} of its 99.5th percentile")
