@@ -1,7 +1,7 @@
-"""Fixtures that every test shares: a phantom head in two contrasts, a tiny real checkpoint, the optional real data.
+"""Fixtures that every test shares: a phantom head in two contrasts, a tiny real checkpoint, real subjects.
 
-Nothing here needs a GPU, a network or Slicer. Volumes are (k, j, i) arrays on a 4 mm RAS grid, large enough in
-millimetres for head and brain to have their natural size and small enough in voxels for a test to take a second.
+Nothing here needs a GPU, a network or Slicer. Volumes are (k, j, i) arrays on a 4 mm RAS grid, large enough
+in millimetres for head and brain to have their natural size, small enough in voxels for quick tests.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def phantom_labels() -> dict[str, np.ndarray]:
 
 
 def phantom(contrast: str, *, skull: bool = True) -> Volume:
-    """Return the phantom head in ``contrast`` ("t1" or "t2"); air is exactly 0, noise is the same in every run.
+    """Return the phantom head in ``contrast`` ("t1" or "t2"); air is exactly 0, noise never changes.
 
     Without ``skull`` only cerebrospinal fluid and brain remain, as after skull stripping.
     """
@@ -138,6 +138,7 @@ def tiny_card() -> dict[str, object]:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a valid checkpoint of a very small untrained DenseUNet; treat it as read-only."""
     import torch
+
     from MRSynthLib.engine import checkpoint, generators
 
     torch.set_num_threads(1)
@@ -153,7 +154,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of the real subjects, which the repository does not carry; tests that need it are skipped without."""
+    """Folder of the real subjects, which the repository does not carry; without it the test is skipped."""
     folder = Path(os.environ.get("MRSYNTH_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real subjects at {folder} (set MRSYNTH_SHARED_DATA)")
