@@ -23,3 +23,7 @@ class TrainingError(Exception):
         self.seen = seen
         self.expected = expected
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[TrainingError], tuple[str, str, str]]:
+        """Survive the way back from a worker process."""
+        return type(self), (self.seen, self.expected, self.remedy)

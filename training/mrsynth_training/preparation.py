@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from MRSynthLib.engine import intensity, screening, standard_space
 from MRSynthLib.engine.files import read_volume
@@ -156,17 +155,16 @@ def prepare_case(case: Case, frame: str, validation: Sequence[str]) -> SubjectSl
         t2_voxels = t2.voxels
     else:
         t2_voxels, covered = register_rigid(t1, t2)
-    stripped = _is_stripped(t1.voxels)
+    look = screening.look(t1)
+    stripped, head = look.skull_stripped, look.foreground
     if stripped:
-        # Holes are CSF that an 8-bit T1 shows as 0, not background.
-        support = ndimage.binary_fill_holes((t1.voxels > 0) & covered)
+        support = head & covered  # background is exactly 0 in both contrasts
         brain = (t1.voxels > 0) | (t2_voxels > 0)
     else:
         support = covered
         brain = read_volume(case.brain).voxels > 0 if case.brain else brain_of_head(t1)
     brain = brain & covered
     scales = [intensity.brain_scale(v, brain) for v in (t1.voxels, t2_voxels)]
-    head = support if stripped else screening.foreground(t1.voxels, t1.spacing)
     space = standard_space.plan(t1, brain if frame == "paper" else head, frame)
     outside = space.to_model(support.astype(np.float32)) < 0.5
     images = np.stack(
@@ -191,11 +189,6 @@ def prepare_case(case: Case, frame: str, validation: Sequence[str]) -> SubjectSl
         "t2_scale": scales[1],
     }
     return SubjectSlices(images[slices], mask[slices].astype(np.uint8), slices, record)
-
-
-def _is_stripped(voxels: np.ndarray) -> bool:
-    """Whether the background is exactly 0: true of less than a tenth of the voxels in any unprocessed acquisition."""
-    return float(np.mean(voxels <= 0)) > 0.4
 
 
 def _worthwhile(

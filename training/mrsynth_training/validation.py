@@ -31,7 +31,7 @@ class Validator:
                 subjects.setdefault(store.rows[index]["subject"], []).append(int(index))
         each = slices // max(1, len(subjects))
         self.chosen = {
-            name: [found[i] for i in np.linspace(0, len(found) - 1, min(each, len(found))).round().astype(int)]
+            name: [found[int((i + 0.5) * len(found) / each)] for i in range(each)]
             for name, found in subjects.items()
             if each
         }
