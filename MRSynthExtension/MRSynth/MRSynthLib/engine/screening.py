@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from .errors import InputError
 from .volume import Volume
 
 Mask = NDArray[np.bool_]
@@ -186,6 +187,22 @@ def mask_on_grid(mask: Volume, grid: Volume) -> Mask:
         x, y, z = index[:, valid]
         result[slice_index][valid] = inside[z, y, x]
     return result
+
+
+def brain_mask(mask: Volume, grid: Volume) -> Mask:
+    """A user's brain mask on the grid of the volume.
+
+    Raises
+    ------
+    InputError
+        mask-empty, mask-off-grid.
+    """
+    if not (mask.voxels > 0).any():
+        raise InputError("mask-empty", "The brain mask has no voxel above 0.", "a mask of the brain.")
+    inside = mask_on_grid(mask, grid)
+    if not inside.any():
+        raise InputError("mask-off-grid", "The brain mask lies outside the volume.", "a mask in the same space.")
+    return inside
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,278 @@
+"""Checkpoints: weights as safetensors, with a card in the file's own header.
+
+The card is JSON and can be read without trusting, or even reading, the weights. Nothing in the file is ever
+executed: no pickle, and the generator is looked up by name in `generators.GENERATORS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ModelError
+from .files import write_aside
+from .standard_space import FRAMES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Card = dict[str, Any]
+
+FORMAT_VERSION = 1
+SUFFIX = ".safetensors"
+METADATA_KEY = "mrsynth_card"
+MAX_HEADER = 16 << 20
+SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
+USER_MODELS = "MRSYNTH_MODELS"  # environment variable: a further folder with checkpoints
+DEFAULT = "mrsynth-native"
+
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "format_version": int,
+    "name": str,
+    "created": str,
+    "generator": dict,
+    "frame": str,
+    "intensity": dict,
+    "contrasts": list,
+    "training_data": list,
+    "seed": int,
+    "config_sha256": str,
+    "training": dict,
+    "metrics": dict,
+    "reliability": (dict, type(None)),
+    "known_failures": list,
+    "intended_use": str,
+    "licence": str,
+    "weights_sha256": str,
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint.
+
+    Attributes
+    ----------
+    path : Path
+    card : dict
+        Every field of `FIELDS` is there and of its type.
+    sha256 : str
+        Of the whole file.
+    """
+
+    path: Path
+    card: Card
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Name by the card."""
+        return str(self.card["name"])
+
+    def generator(self) -> nn.Module:
+        """The generator in evaluation mode, on the CPU, fp32.
+
+        Raises
+        ------
+        ModelError
+            model-generator, model-shape, model-hash, model-truncated.
+        """
+        import torch
+
+        from .generators import build
+
+        about = self.card["generator"]
+        try:
+            module = build(about["name"], about["arguments"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                "model-generator", f"'{self.path.name}': {error}.", "a generator that MRSynth has."
+            ) from error
+        tensors = {name: torch.from_numpy(array) for name, array in _tensors(self.path).items()}
+        expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
+        seen = {name: tuple(t.shape) for name, t in tensors.items()}
+        if seen != expected:
+            odd = sorted(name for name in expected.keys() | seen.keys() if expected.get(name) != seen.get(name))
+            raise ModelError(
+                "model-shape",
+                f"'{self.path.name}' differs from its generator in {len(odd)} tensors, e.g. '{odd[0]}'.",
+                "weights of the generator that the card names.",
+            )
+        module.load_state_dict(tensors)
+        return module.eval()
+
+
+def models_folders() -> list[Path]:
+    """Where checkpoints are looked for: the shipped folder and, where set, that of ``MRSYNTH_MODELS``."""
+    further = os.environ.get(USER_MODELS)
+    return [SHIPPED, *([Path(further)] if further else [])]
+
+
+def installed() -> list[Path]:
+    """Paths of all installed checkpoints."""
+    return [path for folder in models_folders() if folder.is_dir() for path in sorted(folder.glob(f"*{SUFFIX}"))]
+
+
+def find(name: str | os.PathLike[str] | None = None) -> Path:
+    """Path of a checkpoint by its path or installed name; by default the shipped native-frame one.
+
+    Raises
+    ------
+    ModelError
+        model-not-found.
+    """
+    name = DEFAULT if name is None else name
+    path = Path(name)
+    if path.is_file():
+        return path
+    for candidate in installed():
+        if str(name) in (candidate.name, candidate.stem):
+            return candidate
+    there = ", ".join(path.stem for path in installed()) or "none"
+    raise ModelError("model-not-found", f"There is no checkpoint '{name}'.", f"a path, or an installed one ({there}).")
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file, which begins with its length in 8 bytes."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK") or not 2 <= length <= MAX_HEADER:
+            raise ModelError(
+                "model-not-safetensors", f"'{path.name}' is not a safetensors file.", "a .safetensors file."
+            )
+        body = file.read(length)
+    if len(body) < length:
+        raise ModelError("model-truncated", f"'{path.name}' ends within its header.", "a whole file.")
+    try:
+        header = json.loads(body)
+    except ValueError as error:
+        raise ModelError(
+            "model-not-safetensors", f"'{path.name}' has no JSON header.", "a .safetensors file."
+        ) from error
+    ends = [about["data_offsets"][1] for key, about in header.items() if key != "__metadata__"]
+    if size < 8 + length + max(ends, default=0):
+        raise ModelError("model-truncated", f"'{path.name}' ends within its weights.", "a whole file.")
+    return dict(header)
+
+
+def validate_card(card: Any, what: str) -> Card:
+    """Refuse a card that lacks a field, has one of another type, or was made for a newer MRSynth.
+
+    Raises
+    ------
+    ModelError
+        model-card, model-version.
+    """
+    if not isinstance(card, dict):
+        raise ModelError("model-card", f"'{what}' has no MRSynth card.", "a checkpoint made by MRSynth.")
+    version = card.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ModelError(
+            "model-version", f"'{what}' has card format {version}.", f"format {FORMAT_VERSION} or older."
+        )
+    wrong = [name for name, kind in FIELDS.items() if name not in card or not isinstance(card[name], kind)]
+    if wrong:
+        raise ModelError("model-card", f"The card of '{what}' lacks {', '.join(wrong)}.", "all fields of the card.")
+    if card["frame"] not in FRAMES:
+        raise ModelError("model-card", f"The card of '{what}' names frame '{card['frame']}'.", f"one of {FRAMES}.")
+    return card
+
+
+def read_card(path: str | os.PathLike[str]) -> Card:
+    """The card of a checkpoint, without its weights (and without torch).
+
+    Raises
+    ------
+    ModelError
+        model-not-found, model-not-safetensors, model-truncated, model-card, model-version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError("model-not-found", f"There is no file '{path}'.", "the path of a checkpoint.")
+    metadata = _header(path).get("__metadata__", {})
+    try:
+        card = json.loads(metadata[METADATA_KEY])
+    except (KeyError, ValueError, TypeError):
+        card = None
+    return validate_card(card, path.name)
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ModelError(
+            "model-truncated", f"'{path.name}' could not be read: {error}.", "a whole safetensors file."
+        ) from error
+
+
+def weights_sha256(tensors: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]) -> str:
+    """SHA-256 over name, type, shape and bytes of all tensors, sorted by name."""
+    digest = hashlib.sha256()
+    for name, array in sorted(dict(tensors).items()):
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def load(name: str | os.PathLike[str] | None = None) -> Checkpoint:
+    """Find and verify a checkpoint.
+
+    Parameters
+    ----------
+    name : str or path, optional
+        A path or an installed name; by default the shipped native-frame checkpoint.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    ModelError
+        model-not-found, model-not-safetensors, model-truncated, model-card, model-version, model-hash.
+    """
+    path = find(name)
+    card = read_card(path)
+    seen = weights_sha256(_tensors(path))
+    if seen != card["weights_sha256"]:
+        raise ModelError(
+            "model-hash",
+            f"The weights of '{path.name}' have SHA-256 {seen[:12]}...",
+            f"{card['weights_sha256'][:12]}..., as its card says.",
+        )
+    return Checkpoint(path, card, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def save(module: nn.Module, card: Mapping[str, Any], path: str | os.PathLike[str]) -> Checkpoint:
+    """Write a generator and its card; ``format_version`` and ``weights_sha256`` are filled in here.
+
+    Raises
+    ------
+    ModelError
+        model-card.
+    OutputError
+        If the file cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    tensors = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in module.state_dict().items()}
+    filled = {**card, "format_version": FORMAT_VERSION, "weights_sha256": weights_sha256(tensors)}
+    validate_card(filled, path.name)
+    with write_aside(path) as aside:
+        save_file(tensors, aside, metadata={METADATA_KEY: json.dumps(filled, ensure_ascii=False)})
+    return load(path)

@@ -1,0 +1,336 @@
+"""A volume in, the same volume in the other contrast out: the one way that every door of MRSynth leads to."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import checkpoint as checkpoints
+from . import devices, intensity, screening, standard_space
+from .checks import checked
+from .devices import DeviceChoice
+from .errors import DeviceError, InputError
+from .volume import Volume
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONTRASTS = ("t1", "t2")
+SURE = 0.6  # below this confidence the direction has to be said
+CPU_PIXELS = 1 << 17  # per batch: 4 slices of 160x192, about a third of a second on two cores, so that stopping is quick
+GPU_PIXELS = 1 << 21
+STAGES = {"prepare": 0.0, "synthesize": 0.08, "restore": 0.94}  # fraction of the run at which each begins
+
+
+@dataclass(frozen=True)
+class SynthesisResult:
+    """A synthetic volume and how it came about.
+
+    Attributes
+    ----------
+    volume : Volume
+        int16 on the input's grid; 1000 is the 99.5th percentile of brain, 0 is background.
+    source_contrast, target_contrast : {'t1', 't2'}
+    contrast_reason : str
+        Why the source was taken for what it was.
+    device : DeviceChoice
+        What the run ended on, with the reason.
+    seconds : float
+    stage_seconds : dict
+        Seconds by stage.
+    warnings : tuple of str
+    checkpoint_name, checkpoint_sha256 : str
+    cycle : Volume or None
+        |x - G(G(x))|, int16 in the same units and on the same grid, where asked for.
+    """
+
+    volume: Volume
+    source_contrast: str
+    target_contrast: str
+    contrast_reason: str
+    device: DeviceChoice
+    seconds: float
+    stage_seconds: dict[str, float]
+    warnings: tuple[str, ...]
+    checkpoint_name: str
+    checkpoint_sha256: str
+    cycle: Volume | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step of a run: fraction done (0 to 1), stage, seconds left, a warning or "", and at the end the result."""
+
+    fraction: float
+    stage: str
+    seconds_left: float | None = None
+    message: str = ""
+    result: SynthesisResult | None = None
+
+
+@dataclass
+class _Run:
+    """What one run keeps while it is under way."""
+
+    warnings: list[str] = field(default_factory=list)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    def spent(self, stage: str, since: float) -> None:
+        now = time.perf_counter()
+        self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + now - since
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A source volume, looked at and laid out for the generator."""
+
+    volume: Volume
+    space: standard_space.StandardSpace
+    inside: NDArray[np.bool_]
+    source: NDArray[np.float32]  # (k, j, i) in [0, 1], 0 outside
+    slices: NDArray[np.float32]  # (slices, rows, columns) in [0, 1]
+    contrast: screening.Contrast
+
+
+def other(contrast: str) -> str:
+    """T2 for T1 and T1 for T2."""
+    return CONTRASTS[1 - CONTRASTS.index(contrast)]
+
+
+class Synthesizer:
+    """Runs one checkpoint on one device.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint, path or name, optional
+        By default the shipped native-frame checkpoint.
+    device : str
+        'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
+    precision : str
+        'auto', 'fp32', 'bf16' or 'fp16'. On a CPU, fp32 gives the same bits in every run.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint cannot be used.
+    DeviceError
+        device-unavailable.
+    """
+
+    def __init__(
+        self,
+        checkpoint: checkpoints.Checkpoint | str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        if not isinstance(checkpoint, checkpoints.Checkpoint):
+            checkpoint = checkpoints.load(checkpoint)
+        self.checkpoint = checkpoint
+        self.device = devices.choose(device, precision)
+        self._generator: nn.Module = checkpoint.generator()
+
+    def synthesize(
+        self,
+        volume: Volume,
+        target: str | None = None,
+        *,
+        source: str = "auto",
+        mask: Volume | None = None,
+        cycle: bool = False,
+    ) -> SynthesisResult:
+        """Run to the end; see `steps`."""
+        for progress in self.steps(volume, target, source=source, mask=mask, cycle=cycle):
+            if progress.result is not None:
+                return progress.result
+        raise AssertionError("steps() ends with a result")
+
+    def steps(
+        self,
+        volume: Volume,
+        target: str | None = None,
+        *,
+        source: str = "auto",
+        mask: Volume | None = None,
+        cycle: bool = False,
+    ) -> Iterator[Progress]:
+        """Synthesize step by step; the run stops where the iteration does.
+
+        Parameters
+        ----------
+        volume : Volume
+            T1- or T2-weighted brain MR, with or without skull.
+        target : {'t1', 't2'}, optional
+            Wanted contrast; by default the one that the source is not.
+        source : {'t1', 't2', 'auto'}
+            Contrast of `volume`; 'auto' looks.
+        mask : Volume, optional
+            Brain mask on any grid; outside it the result is 0.
+        cycle : bool
+            Also give |x - G(G(x))|, which doubles the work.
+
+        Yields
+        ------
+        Progress
+            The last one carries the result.
+
+        Raises
+        ------
+        InputError
+            See `checks.checked`; mask-empty, mask-off-grid, input-contrast-unknown.
+        DeviceError
+            device-out-of-memory.
+        """
+        run = _Run()
+        yield Progress(0.0, "prepare")
+        begin = time.perf_counter()
+        prepared = self._prepare(volume, target, source, mask, run)
+        run.spent("prepare", begin)
+        yield from (Progress(STAGES["synthesize"], "prepare", message=warning) for warning in run.warnings)
+
+        shares = (0.5, 0.5) if cycle else (1.0, 0.0)
+        span = STAGES["restore"] - STAGES["synthesize"]
+        begin = time.perf_counter()
+        synthetic = np.zeros_like(prepared.slices)
+        yield from self._passes(prepared.slices, synthetic, "synthesize", STAGES["synthesize"], shares[0] * span, run)
+        run.spent("synthesize", begin)
+        back = np.zeros_like(synthetic)
+        if cycle:
+            begin = time.perf_counter()
+            # What goes back is what the user gets: without the background that the result does not have either.
+            kept = synthetic * (prepared.space.to_model(prepared.inside.astype(np.float32)) > 0.5)
+            yield from self._passes(kept, back, "cycle", STAGES["synthesize"] + shares[0] * span, shares[1] * span, run)
+            run.spent("cycle", begin)
+
+        yield Progress(STAGES["restore"], "restore", 0.0)
+        begin = time.perf_counter()
+        voxels = intensity.to_output(prepared.space.to_input(synthetic) * prepared.inside)
+        difference = None
+        if cycle:
+            error = np.abs(prepared.source - prepared.space.to_input(back)) * prepared.inside
+            difference = volume.replaced(intensity.to_output(error))
+        run.spent("restore", begin)
+        result = SynthesisResult(
+            volume=volume.replaced(voxels),
+            source_contrast=prepared.contrast.name,
+            target_contrast=other(prepared.contrast.name),
+            contrast_reason=prepared.contrast.reason,
+            device=self.device,
+            seconds=time.perf_counter() - run.started,
+            stage_seconds=run.stage_seconds,
+            warnings=tuple(run.warnings),
+            checkpoint_name=self.checkpoint.name,
+            checkpoint_sha256=self.checkpoint.sha256,
+            cycle=difference,
+        )
+        yield Progress(1.0, "restore", 0.0, result=result)
+
+    def _prepare(
+        self, volume: Volume, target: str | None, source: str, mask: Volume | None, run: _Run
+    ) -> _Prepared:
+        volume, warnings = checked(volume)
+        run.warnings += warnings
+        seen = screening.look(volume)
+        inside, brain = seen.foreground, seen.brain
+        if mask is not None:
+            inside = screening.brain_mask(mask, volume)
+            brain = inside & (volume.voxels > 0)
+        if not brain.any():
+            raise InputError("input-empty", "No voxel of brain is above 0.", "a brain MR volume.")
+        contrast = _direction(volume, brain, source, target, run)
+        scale = intensity.brain_scale(volume.voxels, brain)
+        unit = intensity.normalize(volume.voxels, scale) * inside
+        space = standard_space.plan(volume, inside, self.checkpoint.card["frame"])
+        return _Prepared(volume, space, inside, unit, np.clip(space.to_model(unit), 0, 1), contrast)
+
+    def _passes(
+        self, slices: NDArray[np.float32], out: NDArray[np.float32], stage: str, start: float, span: float, run: _Run
+    ) -> Iterator[Progress]:
+        """One pass of the generator over all slices that are not empty, written into `out`."""
+        todo = np.flatnonzero(slices.any(axis=(1, 2)))
+        batch = self._batch_size(slices.shape[1] * slices.shape[2])
+        begin, done = time.perf_counter(), 0
+        while done < len(todo):
+            chunk = todo[done : done + batch]
+            try:
+                out[chunk] = self._forward(slices, chunk)
+            except (MemoryError, RuntimeError) as error:
+                batch, warning = self._after_out_of_memory(error, batch)
+                run.warnings.append(warning)
+                yield Progress(start + span * done / len(todo), stage, message=warning)
+                continue
+            done += len(chunk)
+            left = (time.perf_counter() - begin) / done * (len(todo) - done)
+            yield Progress(start + span * done / len(todo), stage, left)
+
+    def _batch_size(self, pixels: int) -> int:
+        budget = CPU_PIXELS if self.device.device == "cpu" else GPU_PIXELS
+        return max(1, budget // pixels)
+
+    def _forward(self, slices: NDArray[np.float32], chunk: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Generator output for the slices `chunk`, shape (n, rows, columns)."""
+        import torch
+
+        torch.set_num_threads(self.device.threads)
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        where = torch.device(self.device.device)
+        neighbours = self.checkpoint.card["generator"]["arguments"].get("in_channels", 1)
+        offsets = np.arange(neighbours) - neighbours // 2
+        index = np.clip(chunk[:, None] + offsets, 0, len(slices) - 1)
+        batch = torch.from_numpy(slices[index]).to(where, memory_format=torch.channels_last)
+        generator = self._generator.to(where, memory_format=torch.channels_last)
+        reduced = self.device.precision in kinds
+        with (
+            torch.inference_mode(),
+            torch.autocast(where.type, dtype=kinds.get(self.device.precision), enabled=reduced),
+        ):
+            result: NDArray[np.float32] = generator(batch)[:, 0].float().cpu().numpy()
+        return result
+
+    def _after_out_of_memory(self, error: Exception, batch: int) -> tuple[int, str]:
+        """Halve the batch; with one slice left, go to the CPU; there, give up."""
+        if not _is_out_of_memory(error):
+            raise error
+        if batch > 1:
+            return batch // 2, f"Out of memory on {self.device.device}: going on with {batch // 2} slices at a time."
+        if self.device.device == "cpu":
+            raise DeviceError(
+                "device-out-of-memory", "One slice does not fit into memory.", "some free memory."
+            ) from error
+        warning = f"Out of memory on {self.device.device}: going on on the CPU."
+        fallback = devices.choose("cpu", "fp32")
+        self.device = replace(fallback, reason=f"{warning} {fallback.reason}")
+        return batch, warning
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _direction(
+    volume: Volume, brain: NDArray[np.bool_], source: str, target: str | None, run: _Run
+) -> screening.Contrast:
+    """What the source is: as said, else as wanted the other way round, else as it looks."""
+    for said in (source, target):
+        if said not in (*CONTRASTS, "auto", None):
+            raise ValueError(f"contrast is {said!r}; expected one of {CONTRASTS}")
+    if source in CONTRASTS and target == source:
+        raise ValueError(f"source and target are both {source!r}; expected one of each")
+    guess = screening.guess_contrast(volume, brain)
+    if source == "auto" and target is None:
+        if guess.confidence < SURE:
+            raise InputError(
+                "input-contrast-unknown", f"It may be T1 or T2: {guess.reason}.", "a clear contrast, or to be told."
+            )
+        return guess
+    name = source if source in CONTRASTS else other(str(target))
+    if guess.name != name and guess.confidence >= SURE:
+        run.warnings.append(f"Taken as {name.upper()} as told, but it looks like {guess.name.upper()}: {guess.reason}.")
+    return screening.Contrast(name, 1.0, "as told")
