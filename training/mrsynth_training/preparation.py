@@ -15,7 +15,7 @@ import numpy as np
 from MRSynthLib.engine import intensity, screening, standard_space
 from MRSynthLib.engine.files import read_volume
 from mrsynth_training.errors import TrainingError
-from mrsynth_training.registration import brain_of_head, register_rigid
+from mrsynth_training.registration import brain_of_head, core_of_brain, register_rigid
 from mrsynth_training.slices import SubjectSlices, write_store
 
 PAPER_SLICES = 81
@@ -164,7 +164,8 @@ def prepare_case(case: Case, frame: str, validation: Sequence[str]) -> SubjectSl
         support = covered
         brain = read_volume(case.brain).voxels > 0 if case.brain else brain_of_head(t1)
     brain = brain & covered
-    scales = [intensity.brain_scale(v, brain) for v in (t1.voxels, t2_voxels)]
+    tissue = brain if stripped else core_of_brain(brain, t1)
+    scales = [intensity.brain_scale(v, tissue) for v in (t1.voxels, t2_voxels)]
     space = standard_space.plan(t1, brain if frame == "paper" else head, frame)
     outside = space.to_model(support.astype(np.float32)) < 0.5
     images = np.stack(

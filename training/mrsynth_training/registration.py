@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+from MRSynthLib.engine import screening
 from MRSynthLib.engine.volume import Volume
 from mrsynth_training.errors import TrainingError
 
 LARGEST_SHIFT = 40.0  # mm; more between two contrasts of one session is a failed registration
 LARGEST_TURN = 25.0  # degrees
+RIM = 3.0  # mm
+SCALP_KEPT = 4.0  # mm around the rough brain
 BRAIN_LITRES = (0.7, 2.2)
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -84,11 +87,14 @@ def brain_of_head(head: Volume) -> np.ndarray:
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 
     template, mask = (_from_nifti(load(resolution=2)) for load in (load_mni152_template, load_mni152_brain_mask))
-    target = to_image(head)
-    around = sitk.BinaryDilate(sitk.Cast(mask, sitk.sitkUInt8), (4, 4, 4))
-    start: sitk.Transform = sitk.CenteredTransformInitializer(
-        template, target, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
-    )
+    # The template has no skull: without the scalp, whose fat is the brightest of a T1, it fits the brain and not the skin.
+    rough = screening.look(head).brain
+    inside = sitk.GetArrayFromImage(_widened(to_image(head.replaced(rough)), SCALP_KEPT)) > 0
+    target = to_image(head.replaced(np.where(inside, head.voxels, 0)))
+    around = _widened(mask, 6.0)
+    start = sitk.Euler3DTransform()
+    start.SetCenter(_centre(mask))
+    start.SetTranslation(_centre(to_image(head.replaced(rough))) - _centre(mask))
     rigid = _method(start, shrink=(4, 2), smooth=(2, 1))
     rigid.SetMetricFixedMask(around)
     found = _last(rigid.Execute(template, target), sitk.Euler3DTransform)
@@ -99,7 +105,7 @@ def brain_of_head(head: Volume) -> np.ndarray:
     fine = _method(affine, shrink=(2, 1), smooth=(1, 0))
     fine.SetMetricFixedMask(around)
     result = _last(fine.Execute(template, target), sitk.AffineTransform)
-    on_head = sitk.Resample(mask, target, result.GetInverse(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    on_head = sitk.Resample(mask, to_image(head), result.GetInverse(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
     brain = sitk.GetArrayFromImage(on_head) > 0.5
     litres = float(np.count_nonzero(brain) * np.prod(head.spacing) / 1e6)
     if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:
@@ -109,6 +115,11 @@ def brain_of_head(head: Volume) -> np.ndarray:
             "Give a brain mask with the subject (brain.nii.gz)",
         )
     return brain
+
+
+def core_of_brain(brain: np.ndarray, head: Volume) -> np.ndarray:
+    """Brain mask without its outermost 3 mm, where a registered mask lets in orbital fat, brighter than any brain."""
+    return sitk.GetArrayFromImage(_widened(to_image(head.replaced(brain)), -RIM)) > 0
 
 
 def _method(start: sitk.Transform, shrink: tuple[int, ...], smooth: tuple[float, ...]) -> sitk.ImageRegistrationMethod:
@@ -131,6 +142,19 @@ def _last(transform: sitk.Transform, kind: type) -> sitk.Transform:
     if transform.GetName() == "CompositeTransform":
         transform = sitk.CompositeTransform(transform).GetNthTransform(0)
     return kind(transform)
+
+
+def _widened(mask: sitk.Image, margin: float) -> sitk.Image:
+    """Mask dilated by so many mm, as uint8."""
+    distance = sitk.SignedMaurerDistanceMap(mask > 0, squaredDistance=False, useImageSpacing=True)
+    return sitk.Cast(distance < margin, sitk.sitkUInt8)
+
+
+def _centre(mask: sitk.Image) -> np.ndarray:
+    """Centre of gravity, LPS mm."""
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(mask > 0)
+    return np.array(shape.GetCentroid(1))
 
 
 def _from_nifti(nifti) -> sitk.Image:  # type: ignore[no-untyped-def]  # nibabel's images are not typed
