@@ -1,0 +1,284 @@
+"""The command `mrsynth`: synthesize, info, models, demo."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from .. import __version__
+from .errors import InputError, ModelError, OutputError
+from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals
+from .terminal import ProgressBar, card_text
+
+if TYPE_CHECKING:
+    from .synthesis import SynthesisResult
+    from .volume import Volume
+
+USAGE = 2
+EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 input or mask, 4 model, 5 output,
+6 device, 7 cancelled. Nothing is written unless the code is 0."""
+
+
+class _UsageError(Exception):
+    """The command line could not be understood."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that leaves it to `main` how a usage error is reported."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(f"{message}\n{self.format_usage().strip()}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with stop_on_signals():
+            arguments = _parser().parse_args(argv)
+            if arguments.command == "demo":
+                return _demo(arguments.arguments)
+            with own_stdout() as out:
+                return int(arguments.run(arguments, out))
+    except (Exception, KeyboardInterrupt) as error:
+        return _report(error, as_json="--json" in argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mrsynth",
+        description="Make the missing T1- or T2-weighted brain MR volume. For research; not for diagnosis.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"mrsynth {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    synthesize = commands.add_parser("synthesize", help="make a synthetic volume", epilog=EXIT_CODES)
+    synthesize.set_defaults(run=_synthesize)
+    add = synthesize.add_argument
+    add("input", type=Path, metavar="IN", help=".nii, .nii.gz, .nrrd, .mha or a DICOM folder")
+    add("-o", "--output", type=Path, metavar="OUT", required=True, help=".nii, .nii.gz, .nrrd or .mha")
+    add("--from", dest="source", choices=("t1", "t2", "auto"), default="auto", help="contrast of IN")
+    add("--to", dest="target", choices=("t1", "t2"), help="contrast of OUT (default: the other one)")
+    add("--mask", type=Path, help="brain mask, on any grid of the same patient space")
+    add("--model", help="path or installed name of a checkpoint (default: the shipped one)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--precision", default="auto", help="auto, fp32, bf16 or fp16")
+    add("--cycle", type=Path, metavar="FILE", help="also write |x - G(G(x))|, the cycle difference")
+    add("--force", action="store_true", help="overwrite existing files (never the input)")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+    add("--quiet", action="store_true", help="print errors only")
+
+    info = commands.add_parser("info", help="show the card of a checkpoint")
+    info.set_defaults(run=_info)
+    info.add_argument(
+        "model", metavar="MODEL", nargs="?", help="path or installed name (default: the shipped one)"
+    )
+    info.add_argument("--json", action="store_true", help="print the card as JSON")
+
+    models = commands.add_parser("models", help="list the installed checkpoints")
+    models.set_defaults(run=_models)
+    models.add_argument("--verify", action="store_true", help="also check weights against their SHA-256")
+    models.add_argument("--json", action="store_true", help="print JSON")
+
+    demo = commands.add_parser("demo", help="one brain through the whole job", add_help=False)
+    demo.add_argument("arguments", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _report(error: BaseException, as_json: bool) -> int:
+    """Tell an error to people on stderr, and to machines on stdout if they listen."""
+    if isinstance(error, _UsageError):
+        code, document = USAGE, {"code": "usage", "family": "usage", "message": str(error)}
+    else:
+        code, document = exit_code(error), error_document(error)
+        if as_known(error) is None:
+            traceback.print_exception(error)
+    with contextlib.suppress(OSError):
+        print(f"mrsynth: {document['message']} [{document['code']}]", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"error": document}), flush=True)
+    return code
+
+
+def _synthesize(arguments: argparse.Namespace, out: TextIO) -> int:
+    from .files import read_volume, sha256_of
+    from .provenance import facts, sidecar, sidecar_path
+    from .synthesis import Synthesizer
+
+    if arguments.target is not None and arguments.source == arguments.target:
+        raise _UsageError(f"--from and --to are both {arguments.target}; give one, or one of each")
+    targets = [arguments.output, sidecar_path(arguments.output)]
+    if arguments.cycle is not None:
+        targets.append(arguments.cycle)
+    _check_targets(targets, arguments)
+    result: SynthesisResult | None = None
+    with ProgressBar(sys.stderr, sys.stderr.isatty() and not (arguments.quiet or arguments.json)) as bar:
+        bar.draw(0.0, "read", None)
+        volume = read_volume(arguments.input)
+        mask = None if arguments.mask is None else _read_mask(arguments.mask)
+        synthesizer = Synthesizer(arguments.model, arguments.device, arguments.precision)
+        for progress in synthesizer.steps(
+            volume,
+            source=arguments.source,
+            target=arguments.target,
+            mask=mask,
+            cycle=arguments.cycle is not None,
+        ):
+            if progress.message and not arguments.quiet:
+                bar.clear()
+                print(f"mrsynth: warning: {progress.message}", file=sys.stderr)
+            bar.draw(progress.fraction, progress.stage, progress.seconds_left)
+            result = progress.result
+        assert result is not None, "the last step carries the result"
+        bar.draw(1.0, "write", None)
+        document = sidecar(
+            result,
+            output=arguments.output,
+            source=arguments.input,
+            source_sha256=sha256_of(arguments.input),
+            mask=arguments.mask,
+            mask_sha256=None if arguments.mask is None else sha256_of(arguments.mask),
+            metadata=volume.metadata,
+        )
+        _write(result, document, targets)
+    if arguments.json:
+        output, text, *cycle = map(str, targets)
+        files = {"output": output, "sidecar": text, "cycle": cycle[0] if cycle else None}
+        out.write(json.dumps({**files, **facts(result)}) + "\n")
+    elif out.isatty() and not arguments.quiet:
+        out.write(f"{facts(result)['description']}\n{result.device.reason}\n{result.contrast_reason}\n")
+        out.write(f"{arguments.output} in {result.seconds:.1f} s\n")
+    return 0
+
+
+def _read_mask(path: Path) -> Volume:
+    from .files import read_volume
+
+    try:
+        return read_volume(path)
+    except InputError as error:
+        raise InputError("mask-unreadable", error.seen, error.expected, error.remedy) from error
+
+
+def _check_targets(targets: Sequence[Path], arguments: argparse.Namespace) -> None:
+    """Refuse, before anything is computed, what could not or must not be written.
+
+    Raises
+    ------
+    OutputError
+        output-format, output-is-input, output-folder-missing, output-not-writable, output-exists.
+    """
+    from .files import WRITTEN, ending
+    from .provenance import sidecar_path
+
+    for path in filter(None, (arguments.output, arguments.cycle)):
+        if ending(path) not in WRITTEN:
+            raise OutputError(
+                "output-format", f"'{path.name}' cannot be written.", f"one of {', '.join(WRITTEN)}."
+            )
+    sources = [path for path in (arguments.input, arguments.mask) if path is not None]
+    # The input's own sidecar has the name that ours would get if only the ending differs.
+    sources += [sidecar_path(path) for path in sources]
+    sources += [path for folder in sources if folder.is_dir() for path in folder.rglob("*")]
+    if arguments.model is not None:
+        sources.append(Path(arguments.model))
+    sources = [path for path in sources if path.exists()]
+    for number, path in enumerate(targets):
+        folder = path.parent
+        if not folder.is_dir():
+            raise OutputError(
+                "output-folder-missing", f"There is no folder '{folder}'.", "an existing folder."
+            )
+        if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            place = f"'{path}' is a folder." if path.is_dir() else f"'{folder}' may not be written to."
+            raise OutputError("output-not-writable", place, "a file in a folder to write to.")
+        if path.exists() and any(path.samefile(source) for source in sources):
+            raise OutputError("output-is-input", f"'{path}' is also an input.", "an output of its own.")
+        if path.resolve() in [other.resolve() for other in targets[:number]]:
+            raise OutputError("output-exists", f"'{path}' is named twice.", "a name for each output.")
+        if path.exists() and not arguments.force:
+            raise OutputError("output-exists", f"'{path}' is there already.", "a new name, or --force.")
+
+
+def _write(result: SynthesisResult, document: dict[str, Any], targets: Sequence[Path]) -> None:
+    """Write image, sidecar and, if there is one, cycle difference: all of them or none."""
+    from .files import write_aside, write_volume
+    from .provenance import description
+
+    new = [path for path in targets if not path.exists()]
+    try:
+        with contextlib.ExitStack() as stack:
+            # All are whole before the first is renamed.
+            image, text, *cycle = [stack.enter_context(write_aside(path)) for path in targets]
+            write_volume(result.volume, image, description=description(result), overwrite=True)
+            for path in cycle:
+                assert result.cycle is not None, "asked for"
+                about = f"cycle difference, {description(result)}"
+                write_volume(result.cycle, path, description=about, overwrite=True)
+            text.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _info(arguments: argparse.Namespace, out: TextIO) -> int:
+    from .checkpoint import find, read_card
+
+    path = find(arguments.model)
+    card = read_card(path)
+    if arguments.json:
+        out.write(json.dumps({"path": str(path), "card": card}) + "\n")
+    else:
+        out.write(card_text(card, str(path)))
+    return 0
+
+
+def _models(arguments: argparse.Namespace, out: TextIO) -> int:
+    from .checkpoint import installed, load, read_card
+
+    listed: list[dict[str, Any]] = []
+    code = 0
+    for path in installed():
+        entry: dict[str, Any] = {"path": str(path), "bytes": path.stat().st_size}
+        try:
+            card = load(path).card if arguments.verify else read_card(path)
+            entry |= {"name": card["name"], "frame": card["frame"], "contrasts": card["contrasts"]}
+            entry["status"] = "verified" if arguments.verify else "not verified"
+        except ModelError as error:
+            code = error.exit_code
+            entry |= {"name": path.stem, "status": "broken", "error": error_document(error)}
+        listed.append(entry)
+    if arguments.json:
+        out.write(json.dumps({"models": listed}) + "\n")
+        return code
+    for entry in listed:
+        size = f"{entry['bytes'] / 1e6:.1f} MB"
+        about = f"{entry['name']:<24} {entry.get('frame', '?'):<8} {size:>9}"
+        out.write(f"{about}  {entry['status']}  {entry['path']}\n")
+        if "error" in entry:
+            out.write(f"    {entry['error']['message']}\n")
+    if not listed:
+        out.write("No checkpoint is installed.\n")
+    return code
+
+
+def _demo(argv: Sequence[str]) -> int:
+    try:
+        from ..desktop.demo import main as demo
+    except ModuleNotFoundError as error:
+        print(f"mrsynth: the demo needs {error.name}: pip install 'mrsynth[demo]'", file=sys.stderr)
+        return 1
+    return int(demo(argv) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""What a command owes to whoever started it: a clean stdout, an orderly end on signals, errors as data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
+
+from .errors import ERRORS, FAMILIES, Cancelled, DeviceError, MRSynthError
+
+UNEXPECTED = "unexpected"
+
+# SIGHUP: the terminal was closed. SIGBREAK: how one Windows process asks another one to stop.
+_STOPS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+]
+
+
+@contextlib.contextmanager
+def own_stdout() -> Iterator[TextIO]:
+    """Yield a stream to the real stdout; until the end everything else that prints goes to stderr.
+
+    The redirection is one of file descriptors, so that messages of C++ libraries cannot mix with JSON either.
+    """
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    stream = open(real, "w", encoding="utf-8", newline="\n", closefd=False)  # noqa: SIM115 - a descriptor
+    previous, sys.stdout = sys.stdout, sys.stderr
+    try:
+        yield stream
+    finally:
+        sys.stdout = previous
+        with contextlib.suppress(OSError):  # the reader may be gone
+            stream.flush()
+        os.dup2(real, 1)
+        os.close(real)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Turn the first stop signal into `KeyboardInterrupt`, so that every `finally` runs, and ignore the rest.
+
+    Further signals are ignored because they would interrupt the cleaning up. Signals that the parent chose
+    to ignore (nohup, background jobs) stay ignored. Outside the main thread Python has no signals: nothing is
+    done there.
+    """
+    previous: dict[int, Any] = {}
+
+    def stop(number: int, frame: object) -> None:
+        for each in previous:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    try:
+        with contextlib.suppress(ValueError):
+            for each in _STOPS:
+                if signal.getsignal(each) is not signal.SIG_IGN:
+                    previous[each] = signal.signal(each, stop)
+        yield
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+def as_known(error: BaseException) -> MRSynthError | None:
+    """Return `error` as one of ours, or None for one that nobody foresaw."""
+    if isinstance(error, MRSynthError):
+        return error
+    if isinstance(error, (KeyboardInterrupt, BrokenPipeError)):
+        return Cancelled()
+    if isinstance(error, MemoryError):
+        return DeviceError("device-out-of-memory", "The memory of this machine is full.", "more free memory.")
+    return None
+
+
+def error_document(error: BaseException) -> dict[str, str]:
+    """Return an error as it stands in JSON: code, family, message, seen, expected, remedy."""
+    known = as_known(error)
+    if known is None:
+        text = "".join(traceback.format_exception_only(error)).strip()
+        return {
+            "code": UNEXPECTED,
+            "family": UNEXPECTED,
+            "message": f"Something went wrong that should not: {text}",
+            "seen": text,
+            "expected": "no error of this kind.",
+            "remedy": "Report it as a bug, with the traceback.",
+        }
+    return {
+        "code": known.code,
+        "family": ERRORS[known.code].family,
+        "message": str(known),
+        "seen": known.seen,
+        "expected": known.expected,
+        "remedy": known.remedy,
+    }
+
+
+def error_from(document: Mapping[str, str]) -> Exception:
+    """Return the exception that `error_document` described; an unforeseen one becomes a RuntimeError."""
+    code = document.get("code", UNEXPECTED)
+    if code not in ERRORS:
+        return RuntimeError(document.get("message", "unknown error"))
+    kind = FAMILIES[ERRORS[code].family]
+    if kind is Cancelled:
+        return Cancelled()
+    return kind(code, document["seen"], document["expected"], document["remedy"])
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error: that of its family, or 1."""
+    known = as_known(error)
+    return 1 if known is None else known.exit_code
