@@ -203,7 +203,12 @@ def _check_targets(targets: Sequence[Path], arguments: argparse.Namespace) -> No
         if path.exists() and any(path.samefile(source) for source in sources):
             raise OutputError("output-is-input", f"'{path}' is also an input.", "an output of its own.")
         if path.resolve() in [other.resolve() for other in targets[:number]]:
-            raise OutputError("output-exists", f"'{path}' is named twice.", "a name for each output.")
+            raise OutputError(
+                "output-exists",
+                f"'{path}' is named twice.",
+                "a name for each output.",
+                "Choose another name.",
+            )
         if path.exists() and not arguments.force:
             raise OutputError("output-exists", f"'{path}' is there already.", "a new name, or --force.")
 

@@ -101,11 +101,9 @@ def error_document(error: BaseException) -> dict[str, str]:
     }
 
 
-def error_from(document: Mapping[str, str]) -> Exception:
-    """Return the exception that `error_document` described; an unforeseen one becomes a RuntimeError."""
-    code = document.get("code", UNEXPECTED)
-    if code not in ERRORS:
-        return RuntimeError(document.get("message", "unknown error"))
+def error_from(document: Mapping[str, str]) -> MRSynthError:
+    """Return the exception that `error_document` described; KeyError for an unforeseen one."""
+    code = document["code"]
     kind = FAMILIES[ERRORS[code].family]
     if kind is Cancelled:
         return Cancelled()

@@ -41,7 +41,8 @@ def facts(result: SynthesisResult) -> dict[str, Any]:
     return {
         "synthetic": True,
         "software_version": __version__,
-        "model": {"name": result.checkpoint_name, "sha256": result.checkpoint_sha256},
+        "checkpoint_name": result.checkpoint_name,
+        "checkpoint_sha256": result.checkpoint_sha256,
         "source_contrast": result.source_contrast,
         "target_contrast": result.target_contrast,
         "contrast_reason": result.contrast_reason,

@@ -42,6 +42,8 @@ from .. import __version__
 from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .volume import Volume
 
 PROTOCOL = 1
@@ -159,21 +161,17 @@ def _volume(described: Mapping[str, Any], folder: Path) -> Volume:
     )
 
 
-def _save(arrays: Mapping[str, Any], folder: Path) -> dict[str, str]:
+def _save(arrays: Mapping[str, NDArray[Any]], folder: Path) -> dict[str, str]:
     """Write out.npy and cycle.npy, all or none; return their names by key."""
     import numpy as np
 
+    from .files import write_aside
+
     names = {"voxels": "out.npy", "cycle": "cycle.npy"}
-    written: list[Path] = []
-    try:
+    with contextlib.ExitStack() as stack:
         for key, array in arrays.items():
-            path = folder / names[key]
-            written.append(path)
-            np.save(path, array, allow_pickle=False)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
+            aside = stack.enter_context(write_aside(folder / names[key]))
+            np.save(aside, array, allow_pickle=False)
     return {key: names[key] for key in arrays}
 
 

@@ -1,0 +1,119 @@
+"""A child process that is ended as a whole: it, and everything that it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+ORDERLY_END = 0.5  # seconds that the child gets to end in order
+CLOSING = 1.0  # seconds for the pipes of a dead child to close
+
+
+class Child:
+    """A process at the head of its own group, whose output is read line by line.
+
+    Threads only put lines into `lines`; whoever takes them out decides in which thread they are handled.
+    Stdin is a pipe that stays open for as long as this process lives, so that the child notices its end.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Program and arguments.
+    environment : mapping
+        The child's environment variables.
+
+    Attributes
+    ----------
+    lines : queue.Queue of (str, str)
+        ("stdout" or "stderr", line) in the order of arrival.
+
+    Raises
+    ------
+    OSError
+        If the program cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        group: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+        self.lines: queue.Queue[tuple[str, str]] = queue.Queue()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            env=dict(environment),
+            **group,
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(name, stream), daemon=True)
+            for name, stream in (("stdout", self._process.stdout), ("stderr", self._process.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id, which on POSIX is also that of the group."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, the negative number of the signal that ended it, or None while it runs."""
+        return self._process.poll()
+
+    def end(self) -> None:
+        """End the child if it still runs, and always what it has left behind; then all lines are read."""
+        if self.exit_code is None:
+            self._ask_to_end()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(ORDERLY_END)
+        self._kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSING)
+        for reader in self._readers:
+            reader.join(CLOSING)
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+    def _read(self, name: str, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                self.lines.put((name, line))
+
+    def _ask_to_end(self) -> None:
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32":
+                self._process.send_signal(signal.CTRL_BREAK_EVENT)
+            else:
+                os.killpg(self.pid, signal.SIGTERM)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32":
+                command = ["taskkill", "/T", "/F", "/PID", str(self.pid)]
+                subprocess.run(
+                    command, capture_output=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW
+                )
+            else:
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+def ending(code: int) -> str:
+    """Return in words how a process with this exit code ended."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    names = {one.value: one.name for one in signal.Signals}
+    name = names.get(-code, f"signal {-code}")
+    return f"was ended by {name}" + (" (perhaps for lack of memory)" if name == "SIGKILL" else "")

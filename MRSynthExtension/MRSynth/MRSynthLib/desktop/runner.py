@@ -1,0 +1,285 @@
+"""Run the engine in a child process: progress, a cancel that works, and a result that was checked.
+
+The caller's process imports no torch, and neither a crash nor a lack of memory of the worker can take it
+down. Volumes travel as .npy files, with the affine in JSON, through a private temporary folder that never
+stays behind. Callbacks run in the thread that calls `WorkerRun.poll`, so that they may touch MRML and Qt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import sys
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from MRSynthLib.engine.errors import Cancelled, DeviceError, MRSynthError
+from MRSynthLib.engine.process import UNEXPECTED, error_from
+from MRSynthLib.engine.volume import Volume
+from MRSynthLib.engine.worker import RUN_FOLDER_PREFIX
+
+from .child import Child, ending
+from .exchange import RunResult, read_result, write_request
+
+__all__ = ["RunResult", "WorkerRun", "run"]
+
+Event = Mapping[str, Any]
+
+_LAST_WORDS = 15  # lines of stderr that are kept for the message when the worker dies
+
+
+class WorkerRun:
+    """One run in a child process: `start` it, `poll` it now and then until that is True, take its `result`.
+
+    As a context manager it leaves neither process nor files behind, whatever happens inside.
+
+    Parameters
+    ----------
+    volume : Volume
+        The source.
+    model, device, precision, source, target, mask, cycle
+        As in `MRSynthLib.engine.synthesis.Synthesizer` and its `steps`.
+    on_progress : callable, optional
+        Called by `poll`, in its thread, with each event "started", "progress" and "warning" of the worker.
+    python : str, optional
+        The interpreter; by default PythonSlicer inside 3D Slicer, else the running one.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        *,
+        model: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        source: str = "auto",
+        target: str | None = None,
+        mask: Volume | None = None,
+        cycle: bool = False,
+        on_progress: Callable[[Event], None] | None = None,
+        python: str | None = None,
+    ) -> None:
+        self._volume = volume
+        self._mask = mask
+        self._settings = {
+            "model": None if model is None else os.fspath(model),
+            "device": device,
+            "precision": precision,
+            "source": source,
+            "target": target,
+            "cycle": cycle,
+        }
+        self._on_progress = on_progress
+        self._python = python or _interpreter()
+        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._traces: _Traces | None = None
+        self._clean: weakref.finalize[..., Any] | None = None
+        self._outcome: Event | None = None
+        self._result: RunResult | None = None
+        self._error: MRSynthError | None = None
+
+    def __enter__(self) -> WorkerRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, in whatever way."""
+        return self._result is not None or self._error is not None
+
+    def start(self) -> None:
+        """Write the input aside and start the worker.
+
+        Raises
+        ------
+        OutputError
+            output-full, output-not-writable: the temporary folder cannot take the volume.
+        DeviceError
+            worker-died: the interpreter cannot be started.
+        """
+        if self._traces is not None or self.ended:
+            raise RuntimeError("a WorkerRun is started once")
+        folder = tempfile.mkdtemp(prefix=RUN_FOLDER_PREFIX)  # for this user only
+        self._traces = traces = _Traces(Path(folder))
+        # Also when the caller forgets the run, or the interpreter exits.
+        self._clean = weakref.finalize(self, traces.remove)
+        try:
+            request = write_request(traces.folder, self._volume, self._mask, self._settings)
+            traces.child = Child(_command(self._python, request), _environment())
+        except OSError as error:
+            self._clean()
+            seen = f"'{self._python}' cannot be started: {error}."
+            raise DeviceError("worker-died", seen, "a Python with the engine's packages.") from error
+        except BaseException:
+            self._clean()
+            raise
+
+    def poll(self, timeout: float = 0.0) -> bool:
+        """Take what the worker has said since; return whether the run is over.
+
+        Parameters
+        ----------
+        timeout : float
+            Wait up to this many seconds for the worker's next words.
+        """
+        if self.ended:
+            return True
+        if self._traces is None or self._traces.child is None:
+            raise RuntimeError("the run was not started")
+        child = self._traces.child
+        over = child.exit_code is not None
+        if over:
+            child.end()
+        self._take_lines(child, 0.0 if over else timeout)
+        if over and not self.ended:  # a callback may have cancelled
+            self._conclude(child, self._traces.folder)
+        return self.ended
+
+    def cancel(self) -> None:
+        """End the worker and everything it started, within a second; does nothing when the run is over."""
+        if self.ended:
+            return
+        self._error = Cancelled()
+        self._release()
+
+    def result(self) -> RunResult:
+        """Return the result of a run that is over.
+
+        Raises
+        ------
+        MRSynthError
+            What went wrong, as the engine raised it; `Cancelled`; or DeviceError "worker-died".
+        """
+        if self._error is not None:
+            raise self._error
+        if self._result is None:
+            raise RuntimeError("the run is not over")
+        return self._result
+
+    def _take_lines(self, child: Child, timeout: float) -> None:
+        while not self.ended:
+            try:
+                stream, line = child.lines.get(timeout=timeout) if timeout else child.lines.get_nowait()
+            except queue.Empty:
+                return
+            timeout = 0.0
+            event = _parsed(line) if stream == "stdout" else None
+            if event is None:
+                self._last_words.append(line.rstrip())
+            elif event["event"] in ("result", "error"):
+                self._outcome = event
+            elif self._on_progress is not None:
+                self._on_progress(event)
+
+    def _conclude(self, child: Child, folder: Path) -> None:
+        """Decide from exit code AND output what became of the run."""
+        event = self._outcome or {"event": "nothing"}
+        try:
+            if event["event"] == "error":
+                raise self._died(event["message"]) if event["code"] == UNEXPECTED else error_from(event)
+            if child.exit_code != 0 or event["event"] != "result":
+                raise self._died(f"The background process {ending(child.exit_code or 0)}.")
+            try:
+                self._result = read_result(folder, event, self._volume, bool(self._settings["cycle"]))
+            except ValueError as error:
+                raise self._died(str(error)) from error
+        except MRSynthError as error:
+            self._error = error
+        finally:
+            self._release()
+
+    def _died(self, seen: str) -> DeviceError:
+        words = " | ".join(line for line in self._last_words if line)
+        return DeviceError("worker-died", f"{seen} Its last words: {words}" if words else seen, "a result.")
+
+    def _release(self) -> None:
+        if self._clean is not None:
+            self._clean()
+
+
+def run(
+    volume: Volume,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    source: str = "auto",
+    target: str | None = None,
+    mask: Volume | None = None,
+    cycle: bool = False,
+    on_progress: Callable[[Event], None] | None = None,
+    python: str | None = None,
+) -> RunResult:
+    """Run in a child process and wait for the result; parameters as in `WorkerRun`.
+
+    Raises
+    ------
+    MRSynthError
+        As the engine raised it in the worker; DeviceError "worker-died" if that ended without a word.
+    """
+    with WorkerRun(
+        volume,
+        model=model,
+        device=device,
+        precision=precision,
+        source=source,
+        target=target,
+        mask=mask,
+        cycle=cycle,
+        on_progress=on_progress,
+        python=python,
+    ) as job:
+        job.start()
+        while not job.poll(timeout=0.1):
+            pass
+        return job.result()
+
+
+@dataclass
+class _Traces:
+    """What a run must not leave behind."""
+
+    folder: Path
+    child: Child | None = None
+
+    def remove(self) -> None:
+        if self.child is not None:
+            self.child.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _interpreter() -> str:
+    """Return the Python that runs the worker: PythonSlicer inside 3D Slicer, else the running one."""
+    application = getattr(sys.modules.get("slicer"), "app", None)
+    return (shutil.which("PythonSlicer") if application is not None else None) or sys.executable
+
+
+def _command(python: str, request: Path) -> list[str]:
+    return [python, "-m", "MRSynthLib.engine.worker", str(request), "--end-with", str(os.getpid())]
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment, with MRSynthLib on the child's search path."""
+    home = str(Path(__file__).resolve().parents[2])
+    search = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(search), "PYTHONIOENCODING": "utf-8"}
+
+
+def _parsed(line: str) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
