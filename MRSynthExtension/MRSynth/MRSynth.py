@@ -1,0 +1,165 @@
+"""MRSynth in 3D Slicer: the missing T1- or T2-weighted volume of a brain, from the Python console.
+
+    from MRSynth import MRSynthLogic
+    t2 = MRSynthLogic().synthesize(slicer.util.getNode("MRHead"))
+
+The file is thin: what it does lies in `MRSynthLib.desktop`, and the synthesis itself in `MRSynthLib.engine`.
+"""
+
+from __future__ import annotations
+
+import logging
+import unittest
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import slicer
+
+from MRSynthLib.desktop import results, runner
+from MRSynthLib.engine.errors import ModelError
+
+try:
+    from slicer.ScriptedLoadableModule import (
+        ScriptedLoadableModule,
+        ScriptedLoadableModuleLogic,
+        ScriptedLoadableModuleTest,
+    )
+except ImportError:
+    # slicer-core (real MRML without the application) has no scripted modules; the logic needs nothing of
+    # them.
+    ScriptedLoadableModule = ScriptedLoadableModuleLogic = object
+    ScriptedLoadableModuleTest = unittest.TestCase
+
+
+class MRSynth(ScriptedLoadableModule):
+    """What 3D Slicer shows about the module."""
+
+    def __init__(self, parent: Any) -> None:
+        super().__init__(parent)
+        parent.title = "MRSynth"
+        parent.categories = ["Image Synthesis"]
+        parent.dependencies = []
+        parent.contributors = ["The MRSynth developers"]
+        parent.helpText = (
+            "Synthesizes the missing T1- or T2-weighted volume of a brain from the other one. "
+            "Research only, not for diagnosis: a synthetic volume may hide or invent lesions."
+        )
+        parent.acknowledgementText = (
+            "After Fu et al., MR image generation method based on dense connection self-inverse generative "
+            "adversarial network."
+        )
+        # There is no panel yet, and an entry that opens an empty one would mislead; the logic works without.
+        parent.hidden = True
+
+
+class MRSynthLogic(ScriptedLoadableModuleLogic):
+    """The module's work, without any GUI.
+
+    Parameters
+    ----------
+    run : callable, optional
+        Computes a result from a `Volume`; by default a child process (`MRSynthLib.desktop.runner.run`).
+    """
+
+    def __init__(self, run: Callable[..., runner.RunResult] = runner.run) -> None:
+        super().__init__()
+        self._run = run
+
+    def synthesize(
+        self,
+        inputNode: slicer.vtkMRMLScalarVolumeNode,
+        outputNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+        target: str | None = None,
+        maskNode: slicer.vtkMRMLNode | None = None,
+        model: str | None = None,
+        device: str = "auto",
+        reliability: bool = False,
+        cycleNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+    ) -> slicer.vtkMRMLScalarVolumeNode:
+        """Synthesize the other contrast of a brain volume; returns when it is done.
+
+        Parameters
+        ----------
+        inputNode : vtkMRMLScalarVolumeNode
+            T1- or T2-weighted brain, whole head or skull-stripped. Not changed.
+        outputNode : vtkMRMLScalarVolumeNode, optional
+            Takes the result and keeps its name; without, a new node "<input> [synthetic T2]" is made.
+        target : {"t1", "t2"}, optional
+            The contrast to make; without, the other one than the input's, which is recognised.
+        maskNode : vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode or vtkMRMLScalarVolumeNode, optional
+            Brain mask on any grid; the result is 0 outside.
+        model : str, optional
+            Name or path of a checkpoint; without, the shipped one.
+        device : {"auto", "cpu", "cuda", "mps"}
+            Where to compute.
+        reliability : bool
+            Ask for the reliability map, which needs a checkpoint that was calibrated for it.
+        cycleNode : vtkMRMLScalarVolumeNode, optional
+            Takes the cycle difference, which is how far the volume synthesized back from the result is from
+            the input, in output units (1000 = the 99.5th percentile of brain). Doubles the time.
+
+        Returns
+        -------
+        vtkMRMLScalarVolumeNode
+            int16 on the input's grid and under its parent transform; 1000 is the 99.5th percentile of brain,
+            0 is background. What it was made by stands in its "MRSynth.…" attributes, the input in the node
+            reference "MRSynthSource".
+
+        Raises
+        ------
+        MRSynthError
+            With code, cause and remedy; the scene is then as it was.
+        """
+        if reliability:
+            raise ModelError(
+                "model-card",
+                "No checkpoint has a calibrated reliability map yet.",
+                "a checkpoint whose card holds the calibration under 'reliability'.",
+                "Run with reliability=False.",
+            )
+        job = results.capture(inputNode, maskNode, (outputNode, cycleNode))
+        run = self._run(
+            job.volume,
+            model=model,
+            device=device,
+            target=target,
+            mask=job.mask,
+            cycle=cycleNode is not None,
+        )
+        for warning in run.info["warnings"]:
+            logging.warning("MRSynth: %s", warning)
+        node = results.show(job, run.voxels, run.info, outputNode)
+        if cycleNode is not None and run.cycle is not None:
+            results.show_cycle_difference(job, run.cycle, run.info, cycleNode)
+        return node
+
+
+class MRSynthTest(ScriptedLoadableModuleTest):
+    """Self-test: the shipped checkpoint on a computed head, through the logic and its child process."""
+
+    def runTest(self) -> None:
+        """Run all, as 3D Slicer's "Reload and Test" and its test driver do."""
+        slicer.mrmlScene.Clear()
+        self.test_synthesize()
+
+    def test_synthesize(self) -> None:
+        """A T1 becomes a T2 on the same oblique grid, and the T1 stays what it was."""
+        k, j, i = np.mgrid[-1:1:24j, -1:1:64j, -1:1:56j]
+        radius = np.sqrt(k**2 + j**2 + i**2)
+        brightness = np.select([radius < 0.25, radius < 0.6, radius < 0.8], [150, 800, 500], 0)
+        source = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Computed T1")
+        slicer.util.updateVolumeFromArray(source, brightness.astype(np.int16))
+        source.SetSpacing(3.0, 3.0, 6.0)
+        source.SetIJKToRASDirections(0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)
+
+        result = MRSynthLogic().synthesize(source, target="t2", device="cpu")
+
+        self.assertEqual(result.GetName(), "Computed T1 [synthetic T2]")
+        self.assertEqual(results.geometry_mismatch(source, result), "")
+        self.assertEqual(result.GetAttribute("MRSynth.Synthetic"), "1")
+        self.assertIs(result.GetNodeReference(results.SOURCE_ROLE), source)
+        voxels = slicer.util.arrayFromVolume(result)
+        self.assertGreater(voxels.max(), 0)
+        self.assertFalse(np.any(voxels[brightness == 0]))
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(source), brightness)

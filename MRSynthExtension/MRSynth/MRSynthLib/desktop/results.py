@@ -1,0 +1,237 @@
+"""From a run's result to a node beside its source: name, grid, provenance, window, place in the hierarchy.
+
+A run has three steps: `capture` reads the scene, a runner computes in a child process, `show` writes the
+scene. Nothing but the result is written: not the source, not its display, not its place in the subject
+hierarchy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+from numpy.typing import NDArray
+
+from MRSynthLib import __version__
+from MRSynthLib.engine.errors import InputError, OutputError
+from MRSynthLib.engine.intensity import SCALE
+from MRSynthLib.engine.volume import Volume
+
+from .mrml import mask_from_node, node_from_volume, volume_from_node
+
+SOURCE_ROLE = "MRSynthSource"
+NOTICE = "SYNTHETIC. Research only, not for diagnosis: it may hide or invent lesions."
+# Up to this cycle difference |x - G(G(x))|, in output units, is shown as a ramp.
+CYCLE_WINDOW = 200
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run needs of the scene, taken when it starts.
+
+    The source is held by its node ID, so that what the user selects, renames or deletes meanwhile cannot turn
+    the result into one of another volume.
+    """
+
+    scene: slicer.vtkMRMLScene
+    source_id: str
+    volume: Volume
+    mask: Volume | None
+
+
+def capture(
+    input_node: slicer.vtkMRMLScalarVolumeNode,
+    mask_node: slicer.vtkMRMLNode | None = None,
+    output_nodes: tuple[slicer.vtkMRMLScalarVolumeNode | None, ...] = (),
+) -> Job:
+    """Read a run's input from the scene and check where the result is to go.
+
+    Raises
+    ------
+    InputError
+        If a node is of the wrong kind, has no voxels or is in no scene.
+    OutputError
+        If an output node is the source or the mask, or no plain scalar volume.
+    """
+    volume = volume_from_node(input_node)
+    if input_node.GetScene() is None:
+        raise InputError("input-not-found", f"The node '{volume.name}' is in no scene.", "a node of a scene.")
+    for node in output_nodes:
+        if node is None:
+            continue
+        if node in (input_node, mask_node):
+            raise OutputError(
+                "output-is-input",
+                f"The output node '{node.GetName()}' is also the source or the mask.",
+                "a node of its own, or none (a new one is made).",
+                "Choose another output node.",
+            )
+        if node.GetClassName() != "vtkMRMLScalarVolumeNode" or node.GetScene() is None:
+            raise OutputError(
+                "output-format",
+                f"The output node '{node.GetName()}' is no scalar volume of the scene.",
+                "a vtkMRMLScalarVolumeNode of the scene, or none (a new one is made).",
+                "Choose another output node.",
+            )
+    mask = mask_from_node(mask_node, input_node) if mask_node is not None else None
+    return Job(scene=input_node.GetScene(), source_id=input_node.GetID(), volume=volume, mask=mask)
+
+
+def show(
+    job: Job,
+    voxels: NDArray[Any],
+    info: Mapping[str, Any],
+    output_node: slicer.vtkMRMLScalarVolumeNode | None = None,
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """Put a synthetic volume into the scene, beside its source.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (k, j, i)
+        On the source's grid, output units (1000 = 99.5th percentile of brain).
+    info : mapping
+        The worker's account of the run.
+    output_node : vtkMRMLScalarVolumeNode, optional
+        Takes the result and keeps its name; a new node is made without.
+
+    Returns
+    -------
+    vtkMRMLScalarVolumeNode
+        Complete, or not there at all: a new node whose making fails is removed again.
+    """
+    target = str(info["target_contrast"]).upper()
+    direction = f"{str(info['source_contrast']).upper()} to {target}"
+    attributes = {
+        "Model": info["checkpoint_name"],
+        "ModelSHA256": info["checkpoint_sha256"],
+        "Direction": direction,
+        "SourceContrastReason": info["contrast_reason"],
+        "Device": info["device"],
+        "Precision": info["precision"],
+        "DeviceReason": info["device_reason"],
+        "Seconds": f"{info['seconds']:.1f}",
+        "Warnings": " ".join(info["warnings"]),
+    }
+    return _show(job, voxels, f"synthetic {target}", SCALE, attributes, output_node)
+
+
+def show_cycle_difference(
+    job: Job,
+    difference: NDArray[Any],
+    info: Mapping[str, Any],
+    output_node: slicer.vtkMRMLScalarVolumeNode,
+) -> None:
+    """Put the cycle difference |x - G(G(x))|, in output units, into a node, beside the source."""
+    attributes = {"Model": info["checkpoint_name"], "ModelSHA256": info["checkpoint_sha256"]}
+    _show(job, difference, "cycle difference", CYCLE_WINDOW, attributes, output_node)
+
+
+def _show(
+    job: Job,
+    voxels: NDArray[Any],
+    what: str,
+    window: float,
+    attributes: Mapping[str, str],
+    output_node: slicer.vtkMRMLScalarVolumeNode | None,
+) -> slicer.vtkMRMLScalarVolumeNode:
+    source = job.scene.GetNodeByID(job.source_id)
+    if source is None:
+        raise InputError(
+            "input-not-found",
+            f"The volume '{job.volume.name}' was removed while its synthesis ran.",
+            "a source that stays in the scene.",
+        )
+    now = volume_from_node(source)
+    if now.shape != job.volume.shape or not np.array_equal(now.ijk_to_ras, job.volume.ijk_to_ras):
+        raise InputError(
+            "input-affine",
+            f"The geometry of '{source.GetName()}' was changed while its synthesis ran.",
+            "a source that stays as it was.",
+            "Run again.",
+        )
+    computed = node_from_volume(job.volume.replaced(voxels))
+    name = f"{source.GetName()} [{what}]"
+    node = output_node or job.scene.AddNewNodeByClass(
+        "vtkMRMLScalarVolumeNode", job.scene.GenerateUniqueName(name)
+    )
+    try:
+        with slicer.util.NodeModify(node):
+            node.CopyOrientation(source)
+            node.SetAndObserveImageData(computed.GetImageData())
+            node.SetAndObserveTransformNodeID(source.GetTransformNodeID())
+            # A node that held an acquired series must not go on claiming its DICOM instances.
+            node.RemoveAttribute("DICOM.instanceUIDs")
+            node.SetDescription(NOTICE)
+            node.SetAttribute("MRSynth.Synthetic", "1")
+            node.SetAttribute("MRSynth.Version", __version__)
+            node.SetAttribute("MRSynth.SourceID", job.source_id)
+            for key, value in attributes.items():
+                node.SetAttribute(f"MRSynth.{key}", value)
+            node.SetNodeReferenceID(SOURCE_ROLE, job.source_id)
+        mismatch = geometry_mismatch(source, node)
+        if mismatch:
+            raise RuntimeError(f"The result is not on the grid of '{source.GetName()}': {mismatch}")
+        _set_window(node, window)
+        _place_beside(source, node, what)
+    except Exception:
+        if output_node is None:
+            _remove(node)
+        raise
+    return node
+
+
+def geometry_mismatch(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkMRMLScalarVolumeNode) -> str:
+    """Say how the grids or parents of two volumes differ; empty where they do not.
+
+    Slicer's own comparison decides on the grids. What it says of transforms is left out: it calls any two
+    volumes under the same parent transform mismatched, even a volume and itself (5.10 to 5.13), so parents
+    are compared here.
+    """
+    compared = slicer.vtkSlicerVolumesLogic().CompareVolumeGeometry(first, second)
+    lines = [line for line in compared.splitlines() if line != "Transform mismatch"]
+    if first.GetTransformNodeID() != second.GetTransformNodeID():
+        lines.append("different parent transforms")
+    return "; ".join(lines)
+
+
+def _set_window(node: slicer.vtkMRMLScalarVolumeNode, maximum: float) -> None:
+    """Show 0 to `maximum`: the output scale is declared, so nothing is guessed from the voxels."""
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0, maximum)
+
+
+def _place_beside(
+    source: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLScalarVolumeNode, what: str
+) -> None:
+    """Give a node the source's place in the subject hierarchy, and a series description of its own.
+
+    Patient and study are the parent items' and come with the place. The source's UIDs stay with the source.
+    """
+    scene = source.GetScene()
+    # GetSubjectHierarchyNode would make a hierarchy in a scene that has none.
+    hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+    source_item = hierarchy.GetItemByDataNode(source) if hierarchy else 0
+    if not source_item:
+        return
+    parent = hierarchy.GetItemParent(source_item)
+    # In the application the item is there already, made when the node was added; on slicer-core it is not.
+    item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(parent, node)
+    hierarchy.SetItemParent(item, parent)
+    hierarchy.RemoveItemUID(item, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMUIDName())
+    hierarchy.SetItemAttribute(
+        item, "DICOM.SeriesDescription", f"SYNTHETIC {what.removeprefix('synthetic ')} of {source.GetName()}"
+    )
+    hierarchy.SetItemAttribute(item, "DICOM.Modality", "MR")
+
+
+def _remove(node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    display = node.GetDisplayNode()
+    scene = node.GetScene()
+    scene.RemoveNode(node)
+    if display is not None:
+        scene.RemoveNode(display)
