@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from MRSynthLib import __version__
 from MRSynthLib.engine.errors import InputError, OutputError
 from MRSynthLib.engine.intensity import SCALE
+from MRSynthLib.engine.provenance import DISCLAIMER
 from MRSynthLib.engine.volume import Volume
 
 from .mrml import mask_from_node, node_from_volume, volume_from_node
 
 SOURCE_ROLE = "MRSynthSource"
-NOTICE = "SYNTHETIC. Research only, not for diagnosis: it may hide or invent lesions."
 # Up to this cycle difference |x - G(G(x))|, in output units, is shown as a ramp.
 CYCLE_WINDOW = 200
 
@@ -105,6 +105,7 @@ def show(
     target = str(info["target_contrast"]).upper()
     direction = f"{str(info['source_contrast']).upper()} to {target}"
     attributes = {
+        "Description": info["description"],
         "Model": info["checkpoint_name"],
         "ModelSHA256": info["checkpoint_sha256"],
         "Direction": direction,
@@ -125,7 +126,11 @@ def show_cycle_difference(
     output_node: slicer.vtkMRMLScalarVolumeNode,
 ) -> None:
     """Put the cycle difference |x - G(G(x))|, in output units, into a node, beside the source."""
-    attributes = {"Model": info["checkpoint_name"], "ModelSHA256": info["checkpoint_sha256"]}
+    attributes = {
+        "Description": f"cycle difference, {info['description']}",
+        "Model": info["checkpoint_name"],
+        "ModelSHA256": info["checkpoint_sha256"],
+    }
     _show(job, difference, "cycle difference", CYCLE_WINDOW, attributes, output_node)
 
 
@@ -164,10 +169,11 @@ def _show(
             node.SetAndObserveTransformNodeID(source.GetTransformNodeID())
             # A node that held an acquired series must not go on claiming its DICOM instances.
             node.RemoveAttribute("DICOM.instanceUIDs")
-            node.SetDescription(NOTICE)
+            node.SetDescription(f"{attributes['Description']}. {DISCLAIMER}")
             node.SetAttribute("MRSynth.Synthetic", "1")
             node.SetAttribute("MRSynth.Version", __version__)
             node.SetAttribute("MRSynth.SourceID", job.source_id)
+            node.SetAttribute("MRSynth.SourceName", source.GetName())
             for key, value in attributes.items():
                 node.SetAttribute(f"MRSynth.{key}", value)
             node.SetNodeReferenceID(SOURCE_ROLE, job.source_id)

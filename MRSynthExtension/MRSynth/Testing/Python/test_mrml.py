@@ -32,6 +32,7 @@ INFO: dict[str, Any] = {
     "warnings": [],
     "checkpoint_name": "tiny-untrained",
     "checkpoint_sha256": "ab" * 32,
+    "description": "SYNTHETIC T2w from T1w, MRSynth 0.1.0 tiny-untrained abababababab",
 }
 
 
@@ -212,6 +213,7 @@ def test_result_says_that_it_is_synthetic_and_by_which_model(scene: Any) -> None
     }
     assert {key: result.GetAttribute(f"MRSynth.{key}") for key in expected} == expected
     assert result.GetNodeReference("MRSynthSource") is source
+    assert result.GetDescription().startswith("SYNTHETIC T2w from T1w")
     assert "not for diagnosis" in result.GetDescription()
 
 
