@@ -1,12 +1,15 @@
 """Fixtures that every test shares: a phantom head in two contrasts, a tiny real checkpoint, real subjects.
 
-Nothing here needs a GPU, a network or Slicer. Volumes are (k, j, i) arrays on a 4 mm RAS grid, large enough
-in millimetres for head and brain to have their natural size, small enough in voxels for quick tests.
+Nothing here needs a GPU, a network or Slicer. Volumes are (k, j, i) arrays on a 4.25 mm RAS grid: head and
+brain have their natural size, and few enough voxels for quick tests.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +21,15 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SHAPE = (40, 48, 40)  # k, j, i
-SPACING = 4.0  # mm
+SPACING = 4.25  # mm
 
 # Tissue: (normalised T1 intensity, normalised T2 intensity), as they look in a spin-echo examination.
 TISSUES = {
-    "scalp": (900.0, 420.0),
+    "scalp": (820.0, 380.0),
     "skull": (90.0, 60.0),
     "csf": (160.0, 1000.0),
-    "grey": (480.0, 560.0),
-    "white": (720.0, 400.0),
+    "grey": (560.0, 380.0),
+    "white": (740.0, 280.0),
 }
 
 
@@ -40,14 +43,14 @@ def phantom_labels() -> dict[str, np.ndarray]:
     def radius(left_right: float, front_back: float, up_down: float) -> np.ndarray:
         return np.sqrt((x / left_right) ** 2 + (y / front_back) ** 2 + (z / up_down) ** 2)
 
-    head = radius(72, 88, 74) <= 1
-    inside_scalp = radius(66, 82, 68) <= 1
-    inside_skull = radius(60, 76, 62) <= 1
+    head = radius(80, 97, 81) <= 1
+    inside_scalp = radius(75, 92, 76) <= 1
+    inside_skull = radius(66, 83, 67) <= 1
     # Folds: the outer border of the brain and that of white matter wave with the direction.
     angle = np.arctan2(y, x)
-    folds = 1 + 0.04 * np.sin(9 * angle) * np.cos(5 * z / 62)
-    brain = radius(56, 72, 58) <= folds
-    white = radius(44, 58, 46) <= 1 + 3 * (folds - 1)
+    folds = 1 + 0.04 * np.sin(9 * angle) * np.cos(5 * z / 67)
+    brain = radius(61, 78, 62) <= folds
+    white = radius(48, 63, 49) <= 1 + 3 * (folds - 1)
     # Two ventricles, of different size: the phantom must not look the same mirrored.
     ventricles = (((x - 12) / 7) ** 2 + (y / 26) ** 2 + ((z - 4) / 12) ** 2 <= 1) | (
         ((x + 12) / 10) ** 2 + (y / 30) ** 2 + ((z - 4) / 14) ** 2 <= 1
@@ -84,7 +87,7 @@ def phantom(contrast: str, *, skull: bool = True) -> Volume:
 
 @pytest.fixture(scope="session")
 def phantom_t1() -> Volume:
-    """Whole-head phantom, T1 contrast, int16, (40, 48, 40) at 4 mm."""
+    """Whole-head phantom, T1 contrast, int16, (40, 48, 40) at 4.25 mm."""
     return phantom("t1")
 
 
@@ -150,6 +153,66 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     checkpoint.save(module.eval(), card, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def child_environment() -> dict[str, str]:
+    """Environment for child processes: they find MRSynthLib, installed or not, and use one thread."""
+    search = [str(REPOSITORY / "MRSynthExtension" / "MRSynth"), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search)), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def tall_phantom() -> Volume:
+    """The T1 phantom with six times the slices, for tests that stop a run while it is under way."""
+    from MRSynthLib.engine.volume import Volume
+
+    volume = phantom("t1")
+    finer = np.diag([1.0, 1.0, 1 / 6, 1.0])
+    return Volume(np.repeat(volume.voxels, 6, axis=0), volume.ijk_to_ras @ finer, name="tall phantom")
+
+
+def _mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A real file system of its own in `folder`, where this user may mount one."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Folder on a disk of 256 kB."""
+    yield from _mounted(tmp_path / "small disk", "size=256k")
+
+
+@pytest.fixture
+def full_disk(small_disk: Path) -> Path:
+    """Folder on a disk with 4 kB left."""
+    fill(small_disk, leave=4096)
+    return small_disk
+
+
+def fill(folder: Path, leave: int) -> None:
+    """Leave only so many bytes on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    (folder / "filling").write_bytes(b"x" * (free - leave))
+
+
+@pytest.fixture
+def read_only_folder(tmp_path: Path) -> Iterator[Path]:
+    """Folder that nobody may write to, not even root."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        yield from _mounted(tmp_path / "read-only", "ro")
+        return
+    folder = tmp_path / "read-only"
+    folder.mkdir(mode=0o555)
+    yield folder
+    folder.chmod(0o755)
 
 
 @pytest.fixture(scope="session")
