@@ -148,8 +148,10 @@ class MRSynthTest(ScriptedLoadableModuleTest):
         k, j, i = np.mgrid[-1:1:24j, -1:1:64j, -1:1:56j]
         radius = np.sqrt(k**2 + j**2 + i**2)
         brightness = np.select([radius < 0.25, radius < 0.6, radius < 0.8], [150, 800, 500], 0)
+        noise = np.random.default_rng(7).normal(0, 15, radius.shape)
+        brightness = np.where(brightness > 0, brightness + noise, 0).astype(np.int16)
         source = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Computed T1")
-        slicer.util.updateVolumeFromArray(source, brightness.astype(np.int16))
+        slicer.util.updateVolumeFromArray(source, brightness)
         source.SetSpacing(3.0, 3.0, 6.0)
         source.SetIJKToRASDirections(0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)
 

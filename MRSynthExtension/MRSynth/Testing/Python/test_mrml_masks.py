@@ -22,12 +22,11 @@ from mrml_scenes import (
     synthesize,
     world,
 )
+from mrml_scenes import scene as scene
 
 from MRSynthLib.desktop import mrml, results
 from MRSynthLib.engine.errors import InputError
 from MRSynthLib.engine.volume import Volume
-
-pytest_plugins = ["mrml_scenes"]  # the fixture "scene"
 
 
 def captured_mask(source: Any, mask: Any) -> Volume:

@@ -19,10 +19,9 @@ from mrml_scenes import (
     rotation,
     synthesize,
 )
+from mrml_scenes import scene as scene
 
 from MRSynthLib.desktop import mrml
-
-pytest_plugins = ["mrml_scenes"]  # the fixture "scene"
 
 
 # Slicer's own NIfTI storage cannot hold a shear.
