@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from .. import __version__
 from .errors import InputError, ModelError, OutputError
 from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals
+from .provenance import description, facts, sidecar, sidecar_path
 from .terminal import ProgressBar, card_text
 
 if TYPE_CHECKING:
@@ -110,7 +111,6 @@ def _report(error: BaseException, as_json: bool) -> int:
 
 def _synthesize(arguments: argparse.Namespace, out: TextIO) -> int:
     from .files import read_volume, sha256_of
-    from .provenance import facts, sidecar, sidecar_path
     from .synthesis import Synthesizer
 
     if arguments.target is not None and arguments.source == arguments.target:
@@ -177,46 +177,53 @@ def _check_targets(targets: Sequence[Path], arguments: argparse.Namespace) -> No
         output-format, output-is-input, output-folder-missing, output-not-writable, output-exists.
     """
     from .files import WRITTEN, ending
-    from .provenance import sidecar_path
 
     for path in filter(None, (arguments.output, arguments.cycle)):
         if ending(path) not in WRITTEN:
             raise OutputError(
                 "output-format", f"'{path.name}' cannot be written.", f"one of {', '.join(WRITTEN)}."
             )
+    try:
+        sources = _sources(arguments)
+    except OSError as error:  # a name that no file can have
+        raise InputError("input-not-found", f"{error}.", "the paths of existing files.") from error
+    for number, path in enumerate(targets):
+        if path.resolve() in [other.resolve() for other in targets[:number]]:
+            seen = f"'{path}' is named twice."
+            raise OutputError("output-exists", seen, "a name for each output.", "Choose another name.")
+        try:
+            _check_target(path, sources, arguments.force)
+        except OSError as error:
+            raise OutputError("output-not-writable", f"{error}.", "a name that a file can have.") from error
+
+
+def _sources(arguments: argparse.Namespace) -> list[Path]:
+    """Return every file that the run reads, or that belongs to one that it reads."""
     sources = [path for path in (arguments.input, arguments.mask) if path is not None]
     # The input's own sidecar has the name that ours would get if only the ending differs.
     sources += [sidecar_path(path) for path in sources]
     sources += [path for folder in sources if folder.is_dir() for path in folder.rglob("*")]
     if arguments.model is not None:
         sources.append(Path(arguments.model))
-    sources = [path for path in sources if path.exists()]
-    for number, path in enumerate(targets):
-        folder = path.parent
-        if not folder.is_dir():
-            raise OutputError(
-                "output-folder-missing", f"There is no folder '{folder}'.", "an existing folder."
-            )
-        if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            place = f"'{path}' is a folder." if path.is_dir() else f"'{folder}' may not be written to."
-            raise OutputError("output-not-writable", place, "a file in a folder to write to.")
-        if path.exists() and any(path.samefile(source) for source in sources):
-            raise OutputError("output-is-input", f"'{path}' is also an input.", "an output of its own.")
-        if path.resolve() in [other.resolve() for other in targets[:number]]:
-            raise OutputError(
-                "output-exists",
-                f"'{path}' is named twice.",
-                "a name for each output.",
-                "Choose another name.",
-            )
-        if path.exists() and not arguments.force:
-            raise OutputError("output-exists", f"'{path}' is there already.", "a new name, or --force.")
+    return [path for path in sources if path.exists()]
+
+
+def _check_target(path: Path, sources: Sequence[Path], force: bool) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError("output-folder-missing", f"There is no folder '{folder}'.", "an existing folder.")
+    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        place = f"'{path}' is a folder." if path.is_dir() else f"'{folder}' may not be written to."
+        raise OutputError("output-not-writable", place, "a file in a folder to write to.")
+    if path.exists() and any(path.samefile(source) for source in sources):
+        raise OutputError("output-is-input", f"'{path}' belongs to the input.", "an output of its own.")
+    if path.exists() and not force:
+        raise OutputError("output-exists", f"'{path}' is there already.", "a new name, or --force.")
 
 
 def _write(result: SynthesisResult, document: dict[str, Any], targets: Sequence[Path]) -> None:
     """Write image, sidecar and, if there is one, cycle difference: all of them or none."""
     from .files import write_aside, write_volume
-    from .provenance import description
 
     new = [path for path in targets if not path.exists()]
     try:
