@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from MRSynthLib import __version__
 from MRSynthLib.engine import checkpoint
 from MRSynthLib.engine.cli import main
+from MRSynthLib.engine.errors import FAMILIES
 from MRSynthLib.engine.files import read_volume, write_volume
 from MRSynthLib.engine.synthesis import Synthesizer
 from MRSynthLib.engine.volume import Volume
@@ -366,3 +368,23 @@ def test_two_runs_write_the_same_bytes(folder: Path, tiny_checkpoint: Path) -> N
         synthesize(tiny_checkpoint, "t1.nii.gz", "-o", f"{name}.nii.gz", "--device", "cpu")
         time.sleep(1.1)  # a second later: a time stamp in the file would show
     assert (folder / "a.nii.gz").read_bytes() == (folder / "b.nii.gz").read_bytes()
+
+
+def test_the_documentation_knows_every_command_option_and_exit_code(
+    child_environment: dict[str, str],
+) -> None:
+    def shown(*command: str) -> str:
+        arguments = [*COMMAND, *command, "--help"]
+        return subprocess.run(
+            arguments, env=child_environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    text = (Path(__file__).resolve().parents[4] / "docs" / "cli.md").read_text(encoding="utf-8")
+    for command in ("synthesize", "info", "models", "demo"):
+        assert command in shown()
+        assert f"`mrsynth {command}" in text
+    for command in ("synthesize", "info", "models"):
+        for option in set(re.findall(r"(?<![\w-])--[a-z]+", shown(command))):
+            assert f"`{option}`" in text or f"{option}`" in text, option
+    for family, kind in FAMILIES.items():
+        assert f"| {kind.exit_code} | `{family}` |" in text
