@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         with stop_on_signals():
+            if argv[:1] == ["demo"]:  # has a parser of its own
+                return _demo(argv[1:])
             arguments = _parser().parse_args(argv)
-            if arguments.command == "demo":
-                return _demo(arguments.arguments)
             with own_stdout() as out:
                 return int(arguments.run(arguments, out))
     except (Exception, KeyboardInterrupt) as error:
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"mrsynth {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     synthesize = commands.add_parser("synthesize", help="make a synthetic volume", epilog=EXIT_CODES)
     synthesize.set_defaults(run=_synthesize)
@@ -89,8 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--verify", action="store_true", help="also check weights against their SHA-256")
     models.add_argument("--json", action="store_true", help="print JSON")
 
-    demo = commands.add_parser("demo", help="one brain through the whole job", add_help=False)
-    demo.add_argument("arguments", nargs=argparse.REMAINDER)
+    commands.add_parser("demo", help="one brain through the whole job")
     return parser
 
 

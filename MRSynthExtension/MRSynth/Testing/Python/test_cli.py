@@ -352,6 +352,14 @@ def test_help_and_version_go_to_stdout(arguments: list[str], capfd: pytest.Captu
     assert err == ""
 
 
+def test_demo_hands_its_arguments_on(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("slicer")
+    with pytest.raises(SystemExit) as caught:
+        main(["demo", "--help"])
+    assert caught.value.code == 0
+    assert "--output" in capfd.readouterr().out
+
+
 def test_it_starts_without_the_heavy_libraries(child_environment: dict[str, str]) -> None:
     program = (
         "import sys, MRSynthLib.engine.cli\n"
