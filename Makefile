@@ -43,4 +43,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(OUTPUT) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OUTPUT) build MRSynthExtension/MRSynth/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
