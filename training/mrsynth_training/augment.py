@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ZOOM = (0.8, 1.25)
+ZOOM = (0.7, 1.25)
 ROTATION_DEGREES = 10.0
 SHEAR = 0.05
 GAIN = (0.85, 1.15)
