@@ -103,9 +103,7 @@ class Child:
         with contextlib.suppress(OSError):
             if sys.platform == "win32":
                 command = ["taskkill", "/T", "/F", "/PID", str(self.pid)]
-                subprocess.run(
-                    command, capture_output=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW
-                )
+                subprocess.run(command, capture_output=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW)
             else:
                 os.killpg(self.pid, signal.SIGKILL)
 

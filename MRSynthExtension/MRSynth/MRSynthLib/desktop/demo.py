@@ -88,18 +88,14 @@ def run(input_path: Path | None, output: Path, model: str | None = None, device:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            "output-not-writable", f"'{output}' cannot be made: {error}.", "a folder."
-        ) from error
+        raise OutputError("output-not-writable", f"'{output}' cannot be made: {error}.", "a folder.") from error
     if volume is None:
         input_path = _template(output)
         volume = read_volume(input_path)
 
     scene = slicer.vtkMRMLScene()
     source = scene.AddNode(mrml.node_from_volume(volume))
-    window = (
-        float(np.percentile(volume.voxels[volume.voxels > 0], 99.5)) if np.any(volume.voxels > 0) else 1.0
-    )
+    window = float(np.percentile(volume.voxels[volume.voxels > 0], 99.5)) if np.any(volume.voxels > 0) else 1.0
     source.CreateDefaultDisplayNodes()
     source.GetDisplayNode().AutoWindowLevelOff()
     source.GetDisplayNode().SetWindowLevelMinMax(0, window)
@@ -107,9 +103,7 @@ def run(input_path: Path | None, output: Path, model: str | None = None, device:
     logic = MRSynthLogic(run=functools.partial(runner.run, on_progress=_tell))
     synthetic = logic.synthesize(source, model=model, device=device, cycleNode=difference)
 
-    attribute = {
-        name.removeprefix("MRSynth."): synthetic.GetAttribute(name) for name in synthetic.GetAttributeNames()
-    }
+    attribute = {name.removeprefix("MRSynth."): synthetic.GetAttribute(name) for name in synthetic.GetAttributeNames()}
     start, _, end = attribute["Direction"].partition(" to ")
     stem = f"{volume.name}_synthetic-{end}"
     files = {
@@ -173,9 +167,7 @@ def _save(write: Callable[[Path], bool], path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".mrsynth-", dir=path.parent) as folder:
         aside = Path(folder) / path.name
         if not write(aside):
-            raise OutputError(
-                "output-not-writable", f"'{path}' could not be written.", "a folder to write to."
-            )
+            raise OutputError("output-not-writable", f"'{path}' could not be written.", "a folder to write to.")
         aside.replace(path)
 
 

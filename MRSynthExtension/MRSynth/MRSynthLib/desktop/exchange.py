@@ -76,9 +76,7 @@ def read_result(folder: Path, event: Mapping[str, Any], source: Volume, cycle: b
     if not np.array_equal(np.array(event["ijk_to_ras"]), source.ijk_to_ras):
         raise ValueError("The result lies on another grid than the input.")
     voxels = _read_array(folder, event["voxels"], source)
-    return RunResult(
-        voxels, dict(event["info"]), _read_array(folder, event["cycle"], source) if cycle else None
-    )
+    return RunResult(voxels, dict(event["info"]), _read_array(folder, event["cycle"], source) if cycle else None)
 
 
 def _read_array(folder: Path, name: object, source: Volume) -> NDArray[np.int16]:

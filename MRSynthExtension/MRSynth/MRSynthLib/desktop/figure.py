@@ -85,9 +85,7 @@ def centre(box: NDArray[np.float64]) -> NDArray[np.float64]:
     return middle
 
 
-def sample(
-    volume: Volume, view: View, position: NDArray[np.float64], box: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def sample(volume: Volume, view: View, position: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cut a plane out of a volume, by linear interpolation; 0 outside.
 
     Parameters
@@ -165,9 +163,7 @@ def draw(panels: Sequence[Panel], path: str | os.PathLike[str], title: str, note
             axes = figure.add_subplot(grid[number, index])
             image = _draw_view(axes, panel, view, position, shown)
             if index == 0:
-                axes.set_title(
-                    panel.title, color=STAMP if panel.synthetic else "white", loc="left", fontsize=11
-                )
+                axes.set_title(panel.title, color=STAMP if panel.synthetic else "white", loc="left", fontsize=11)
         bar_axes = axes.inset_axes((1.03, 0.1, 0.04, 0.8))
         bar = figure.colorbar(image, cax=bar_axes)
         bar.ax.tick_params(colors="white", labelsize=8)
@@ -179,9 +175,7 @@ def draw(panels: Sequence[Panel], path: str | os.PathLike[str], title: str, note
         figure.savefig(aside, format="png", dpi=110, facecolor="black")
 
 
-def _draw_view(
-    axes: Any, panel: Panel, view: View, position: NDArray[np.float64], box: NDArray[np.float64]
-) -> Any:
+def _draw_view(axes: Any, panel: Panel, view: View, position: NDArray[np.float64], box: NDArray[np.float64]) -> Any:
     pixels = sample(panel.volume, view, position, box)
     image = axes.imshow(
         pixels,
@@ -195,13 +189,9 @@ def _draw_view(
     axes.set_axis_off()
     write = functools.partial(axes.text, transform=axes.transAxes)
     for letter, (x, y) in zip(view.edges, ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02)), strict=True):
-        axes.text(
-            x, y, letter, color="#7fd4ff", fontsize=9, ha="center", va="center", transform=axes.transAxes
-        )
+        axes.text(x, y, letter, color="#7fd4ff", fontsize=9, ha="center", va="center", transform=axes.transAxes)
     place = f"{view.name}  {'RAS'[view.normal]} {position[view.normal]:+.0f} mm"
-    axes.text(
-        0.98, 0.98, place, color="#c0c0c0", fontsize=7.5, ha="right", va="top", transform=axes.transAxes
-    )
+    axes.text(0.98, 0.98, place, color="#c0c0c0", fontsize=7.5, ha="right", va="top", transform=axes.transAxes)
     if panel.synthetic:
         write(0.02, 0.02, "SYNTHETIC", color=STAMP, fontsize=9, weight="bold")
     return image

@@ -77,9 +77,7 @@ def mask_from_node(node: slicer.vtkMRMLNode, reference: slicer.vtkMRMLScalarVolu
     if node.IsA("vtkMRMLSegmentationNode"):
         mask = _volume_from_segmentation(node)
     elif node.GetClassName() in ("vtkMRMLLabelMapVolumeNode", "vtkMRMLScalarVolumeNode"):
-        mask = Volume(
-            voxels=_voxels(node, "mask-empty"), ijk_to_ras=ijk_to_ras(node), name=node.GetName() or ""
-        )
+        mask = Volume(voxels=_voxels(node, "mask-empty"), ijk_to_ras=ijk_to_ras(node), name=node.GetName() or "")
     else:
         raise InputError(
             "mask-unreadable",
@@ -129,9 +127,7 @@ def _voxels(node: slicer.vtkMRMLVolumeNode, code_if_empty: str = "input-empty") 
         raise InputError(code_if_empty, f"{_described(node)} has no voxels.", "a loaded volume.")
     if image.GetNumberOfScalarComponents() != 1:
         components = image.GetNumberOfScalarComponents()
-        raise InputError(
-            "input-color", f"{_described(node)} has {components} values per voxel.", "one value."
-        )
+        raise InputError("input-color", f"{_described(node)} has {components} values per voxel.", "one value.")
     return np.array(slicer.util.arrayFromVolume(node))
 
 

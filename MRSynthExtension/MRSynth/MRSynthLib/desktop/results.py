@@ -159,9 +159,7 @@ def _show(
         )
     computed = node_from_volume(job.volume.replaced(voxels))
     name = f"{source.GetName()} [{what}]"
-    node = output_node or job.scene.AddNewNodeByClass(
-        "vtkMRMLScalarVolumeNode", job.scene.GenerateUniqueName(name)
-    )
+    node = output_node or job.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", job.scene.GenerateUniqueName(name))
     try:
         with slicer.util.NodeModify(node):
             node.CopyOrientation(source)
@@ -211,9 +209,7 @@ def _set_window(node: slicer.vtkMRMLScalarVolumeNode, maximum: float) -> None:
     display.SetWindowLevelMinMax(0, maximum)
 
 
-def _place_beside(
-    source: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLScalarVolumeNode, what: str
-) -> None:
+def _place_beside(source: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLScalarVolumeNode, what: str) -> None:
     """Give a node the source's place in the subject hierarchy, and a series description of its own.
 
     Patient and study are the parent items' and come with the place. The source's UIDs stay with the source.

@@ -177,9 +177,7 @@ def validate_card(card: Any, what: str) -> Card:
         raise ModelError("model-card", f"'{what}' has no MRSynth card.", "a checkpoint made by MRSynth.")
     version = card.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
-        raise ModelError(
-            "model-version", f"'{what}' has card format {version}.", f"format {FORMAT_VERSION} or older."
-        )
+        raise ModelError("model-version", f"'{what}' has card format {version}.", f"format {FORMAT_VERSION} or older.")
     wrong = [name for name, kind in FIELDS.items() if name not in card or not isinstance(card[name], kind)]
     if wrong:
         raise ModelError("model-card", f"The card of '{what}' lacks {', '.join(wrong)}.", "all fields of the card.")

@@ -79,9 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="show the card of a checkpoint")
     info.set_defaults(run=_info)
-    info.add_argument(
-        "model", metavar="MODEL", nargs="?", help="path or installed name (default: the shipped one)"
-    )
+    info.add_argument("model", metavar="MODEL", nargs="?", help="path or installed name (default: the shipped one)")
     info.add_argument("--json", action="store_true", help="print the card as JSON")
 
     models = commands.add_parser("models", help="list the installed checkpoints")
@@ -179,9 +177,7 @@ def _check_targets(targets: Sequence[Path], arguments: argparse.Namespace) -> No
 
     for path in filter(None, (arguments.output, arguments.cycle)):
         if ending(path) not in WRITTEN:
-            raise OutputError(
-                "output-format", f"'{path.name}' cannot be written.", f"one of {', '.join(WRITTEN)}."
-            )
+            raise OutputError("output-format", f"'{path.name}' cannot be written.", f"one of {', '.join(WRITTEN)}.")
     try:
         sources = _sources(arguments)
     except OSError as error:  # a name that no file can have

@@ -114,9 +114,7 @@ def _choose_device(wanted: str, machine: Machine) -> tuple[str, Gpu | None, str]
         return "cpu", None, f"CPU, because {machine.no_gpu}"
     if kind == "cuda" and (not number or number.isdecimal()) and wanted != "cuda:":
         if not machine.gpus:
-            raise _unavailable(
-                f"{wanted} cannot be used: {machine.no_gpu}.", "an NVIDIA GPU that PyTorch can use."
-            )
+            raise _unavailable(f"{wanted} cannot be used: {machine.no_gpu}.", "an NVIDIA GPU that PyTorch can use.")
         among = [gpu for gpu in machine.gpus if not number or gpu.index == int(number)]
         if not among:
             there = ", ".join(f"cuda:{gpu.index}" for gpu in machine.gpus)
@@ -233,9 +231,7 @@ def _physical_cores() -> int | None:
     for cpu in os.sched_getaffinity(0):
         topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
         try:
-            cores.add(
-                tuple((topology / name).read_text().strip() for name in ("physical_package_id", "core_id"))
-            )
+            cores.add(tuple((topology / name).read_text().strip() for name in ("physical_package_id", "core_id")))
         except OSError:
             return len(os.sched_getaffinity(0))
     return len(cores) or None

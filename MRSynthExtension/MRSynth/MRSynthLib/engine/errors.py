@@ -26,9 +26,7 @@ ERRORS: dict[str, ErrorKind] = {
     "input-corrupt": ErrorKind(
         "input", "The file is truncated or damaged.", "Copy or export the image again from its source."
     ),
-    "input-not-3d": ErrorKind(
-        "input", "The image has two, or more than three, dimensions.", "Extract one 3-D volume."
-    ),
+    "input-not-3d": ErrorKind("input", "The image has two, or more than three, dimensions.", "Extract one 3-D volume."),
     "input-color": ErrorKind("input", "The voxels are colours or vectors.", "Give a scalar (grey) volume."),
     "input-label-map": ErrorKind(
         "input", "The voxels look like labels, not like intensities.", "Give the MR volume, and labels as the mask."
@@ -41,12 +39,8 @@ ERRORS: dict[str, ErrorKind] = {
     "input-spacing": ErrorKind(
         "input", "The voxel spacing is zero, negative, not finite or absurd.", "Repair the header."
     ),
-    "input-affine": ErrorKind(
-        "input", "The voxel-to-world matrix is singular or not finite.", "Repair the header."
-    ),
-    "input-too-few-slices": ErrorKind(
-        "input", "An axis has fewer than 5 voxels.", "Give a volume, not a few slices."
-    ),
+    "input-affine": ErrorKind("input", "The voxel-to-world matrix is singular or not finite.", "Repair the header."),
+    "input-too-few-slices": ErrorKind("input", "An axis has fewer than 5 voxels.", "Give a volume, not a few slices."),
     "input-too-large": ErrorKind(
         "input", "The header claims more voxels than can be worked on.", "Crop or downsample the volume."
     ),
@@ -85,9 +79,7 @@ ERRORS: dict[str, ErrorKind] = {
         "output", "The output cannot be written there.", "Choose a folder that you may write to."
     ),
     "output-full": ErrorKind("output", "The disk is full.", "Free space, or choose another disk."),
-    "output-exists": ErrorKind(
-        "output", "The output file exists.", "Choose another name, or overwrite with --force."
-    ),
+    "output-exists": ErrorKind("output", "The output file exists.", "Choose another name, or overwrite with --force."),
     "output-is-input": ErrorKind(
         "output", "The output would overwrite the input.", "Choose another name (--force does not help)."
     ),

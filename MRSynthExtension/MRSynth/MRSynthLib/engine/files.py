@@ -100,15 +100,20 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
             return _read_nifti(path)
         if ending(path) in ITK:
             return _read_itk(path)
-    except PermissionError as error:
-        raise InputError("input-not-found", f"'{path}' may not be read.", "a file that you may read.") from error
+    except OSError as error:  # no permission, a name that is too long, a drive that went away
+        raise InputError(
+            "input-not-found", f"'{path}' cannot be read ({error.strerror}).", "a readable file."
+        ) from error
     raise InputError(
         "input-not-an-image", f"'{path.name}' ends in '{ending(path)}'.", ".nii, .nii.gz, .nrrd, .mha or a folder."
     )
 
 
 def _corrupt(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    reason = text.rpartition("ITK ERROR: ")[2]  # without the path of the library's source file
+    if "change spacing" in reason:
+        return InputError("input-spacing", f"'{path.name}': {reason[:300]}.", "spacings above 0 mm.")
     return InputError("input-corrupt", f"'{path.name}' could not be read: {reason[:300]}.", "a whole, undamaged file.")
 
 
@@ -116,10 +121,11 @@ def _read_nifti(path: Path) -> Volume:
     import nibabel
 
     try:
+        _check_nifti_spacing(path)
         image = nibabel.load(path)
         shape = image.shape
         kind = image.get_data_dtype()
-    except PermissionError:
+    except (InputError, PermissionError):
         raise
     except Exception as error:  # nibabel raises many kinds for a damaged header
         raise _corrupt(path, error) from error
@@ -135,6 +141,19 @@ def _read_nifti(path: Path) -> Volume:
         raise _corrupt(path, error) from error
     name = path.name[: -len(ending(path))]
     return Volume(np.ascontiguousarray(voxels), image.affine, header=image.header.copy(), name=name)
+
+
+def _check_nifti_spacing(path: Path) -> None:
+    """Nibabel takes a spacing of 0 for 1 mm; where the grid rests on it, that would be a guess."""
+    import nibabel
+    from nibabel.openers import Opener
+
+    with Opener(path) as file:
+        header = nibabel.Nifti1Header.from_fileobj(file, check=False)
+    spacing = header["pixdim"][1:4]
+    if header["sform_code"] == 0 and not (np.isfinite(spacing) & (spacing > 0)).all():
+        seen = " x ".join(f"{s:g}" for s in spacing)
+        raise InputError("input-spacing", f"'{path.name}' has voxels of {seen} mm.", "spacings above 0 mm.")
 
 
 def _read_itk(path: Path) -> Volume:

@@ -149,6 +149,7 @@ class DenseUNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
         # The clip passes no gradient outside [0, 1]: start in the middle, so that no pixel is born dead.
         nn.init.normal_(self.convolution2.weight, std=0.01)
+        assert self.convolution2.bias is not None
         nn.init.constant_(self.convolution2.bias, 0.3 if output == "relu_clip" else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,9 +174,7 @@ class UNet(nn.Module):
     Four levels instead of pix2pix's seven or eight, so that any H and W that are multiples of 16 fit.
     """
 
-    def __init__(
-        self, base: int = 64, norm: str = "instance", output: str = "relu_clip", in_channels: int = 1
-    ) -> None:
+    def __init__(self, base: int = 64, norm: str = "instance", output: str = "relu_clip", in_channels: int = 1) -> None:
         super().__init__()
         widths = [base, 2 * base, 4 * base, 8 * base]
         self.down = nn.ModuleList()

@@ -15,9 +15,7 @@ from .errors import ERRORS, FAMILIES, Cancelled, DeviceError, MRSynthError
 UNEXPECTED = "unexpected"
 
 # SIGHUP: the terminal was closed. SIGBREAK: how one Windows process asks another one to stop.
-_STOPS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
-]
+_STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 
 
 @contextlib.contextmanager

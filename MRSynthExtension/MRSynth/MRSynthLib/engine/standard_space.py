@@ -43,7 +43,7 @@ class Axis:
     @property
     def centres(self) -> NDArray[np.float64]:
         """Positions of the samples, in mm."""
-        return self.start + self.spacing * np.arange(self.size)
+        return self.start + self.spacing * np.arange(self.size, dtype=np.float64)
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 CONTRASTS = ("t1", "t2")
 SURE = 0.6  # below this confidence the direction has to be said
-CPU_PIXELS = 1 << 17  # per batch: 4 slices of 160x192, about a third of a second on two cores, so that stopping is quick
+CPU_PIXELS = (
+    1 << 17
+)  # per batch: 4 slices of 160x192, about a third of a second on two cores, so that stopping is quick
 GPU_PIXELS = 1 << 21
 STAGES = {"prepare": 0.0, "synthesize": 0.08, "restore": 0.94}  # fraction of the run at which each begins
 
@@ -107,6 +109,8 @@ def other(contrast: str) -> str:
 class Synthesizer:
     """Runs one checkpoint on one device.
 
+    Where a GPU runs out of memory with even one slice, this and all later runs go on on the CPU, with a warning.
+
     Parameters
     ----------
     checkpoint : Checkpoint, path or name, optional
@@ -135,6 +139,16 @@ class Synthesizer:
         self.checkpoint = checkpoint
         self.device = devices.choose(device, precision)
         self._generator: nn.Module = checkpoint.generator()
+        self._place()
+
+    def _place(self) -> None:
+        """The generator on the device, in the memory layout that its convolutions like."""
+        import torch
+
+        self._generator.to(self.device.device)
+        for parameter in self._generator.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def synthesize(
         self,
@@ -231,9 +245,7 @@ class Synthesizer:
         )
         yield Progress(1.0, "restore", 0.0, result=result)
 
-    def _prepare(
-        self, volume: Volume, target: str | None, source: str, mask: Volume | None, run: _Run
-    ) -> _Prepared:
+    def _prepare(self, volume: Volume, target: str | None, source: str, mask: Volume | None, run: _Run) -> _Prepared:
         volume, warnings = checked(volume)
         run.warnings += warnings
         seen = screening.look(volume)
@@ -284,13 +296,12 @@ class Synthesizer:
         offsets = np.arange(neighbours) - neighbours // 2
         index = np.clip(chunk[:, None] + offsets, 0, len(slices) - 1)
         batch = torch.from_numpy(slices[index]).to(where, memory_format=torch.channels_last)
-        generator = self._generator.to(where, memory_format=torch.channels_last)
         reduced = self.device.precision in kinds
         with (
             torch.inference_mode(),
             torch.autocast(where.type, dtype=kinds.get(self.device.precision), enabled=reduced),
         ):
-            result: NDArray[np.float32] = generator(batch)[:, 0].float().cpu().numpy()
+            result: NDArray[np.float32] = self._generator(batch)[:, 0].float().cpu().numpy()
         return result
 
     def _after_out_of_memory(self, error: Exception, batch: int) -> tuple[int, str]:
@@ -306,6 +317,7 @@ class Synthesizer:
         warning = f"Out of memory on {self.device.device}: going on on the CPU."
         fallback = devices.choose("cpu", "fp32")
         self.device = replace(fallback, reason=f"{warning} {fallback.reason}")
+        self._place()
         return batch, warning
 
 

@@ -55,9 +55,7 @@ Emit = Callable[..., None]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one request and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m MRSynthLib.engine.worker", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m MRSynthLib.engine.worker", description=__doc__.split("\n")[0])
     parser.add_argument("request", type=Path, help="JSON file that describes the run")
     parser.add_argument(
         "--end-with",
@@ -103,9 +101,7 @@ def run(request: Mapping[str, Any], folder: Path, emit: Emit) -> None:
 
     volume = _volume(request, folder)
     mask = request.get("mask")
-    synthesizer = Synthesizer(
-        request.get("model"), request.get("device", "auto"), request.get("precision", "auto")
-    )
+    synthesizer = Synthesizer(request.get("model"), request.get("device", "auto"), request.get("precision", "auto"))
     emit(
         "started",
         protocol=PROTOCOL,

@@ -80,9 +80,7 @@ def phantom(contrast: str, *, skull: bool = True) -> Volume:
     voxels = np.where(voxels > 0, np.maximum(voxels + noise, 1.0), 0.0)
     affine = np.diag([SPACING, SPACING, SPACING, 1.0])
     affine[:3, 3] = [-(size - 1) / 2 * SPACING for size in reversed(SHAPE)]
-    return Volume(
-        voxels=np.rint(voxels).astype(np.int16), ijk_to_ras=affine, name=f"phantom {contrast.upper()}"
-    )
+    return Volume(voxels=np.rint(voxels).astype(np.int16), ijk_to_ras=affine, name=f"phantom {contrast.upper()}")
 
 
 @pytest.fixture(scope="session")

@@ -568,9 +568,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantom_t1: Volume, tiny_checkpoint: Path
-) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantom_t1: Volume, tiny_checkpoint: Path) -> Path:
     """The current folder, with a good t1.nii and a good model.safetensors."""
     write_volume(phantom_t1, tmp_path / "t1.nii")
     (tmp_path / "model.safetensors").write_bytes(tiny_checkpoint.read_bytes())

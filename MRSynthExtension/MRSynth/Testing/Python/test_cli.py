@@ -103,9 +103,7 @@ def test_direction_and_mask_are_taken_as_told(
     # the mask on a grid of its own: every second voxel along k
     half = phantom_t1.ijk_to_ras @ np.diag([1.0, 1.0, 2.0, 1.0])
     write_volume(Volume(phantom_mask[::2].astype(np.uint8), half), folder / "mask.nrrd")
-    assert (
-        synthesize(tiny_checkpoint, "t1.nii.gz", "-o", "out.nii", "--from", "t1", "--mask", "mask.nrrd") == 0
-    )
+    assert synthesize(tiny_checkpoint, "t1.nii.gz", "-o", "out.nii", "--from", "t1", "--mask", "mask.nrrd") == 0
     document = json.loads((folder / "out.json").read_text())
     assert document["ContrastReason"] == "as told"
     assert document["BrainMask"]["Source"] == "mask.nrrd"
@@ -249,9 +247,7 @@ def test_a_terminal_sees_progress_and_a_summary(
     assert "1 threads (OMP_NUM_THREADS)" in summary
 
 
-def test_info_shows_use_and_limits_of_a_model(
-    tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_info_shows_use_and_limits_of_a_model(tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(tiny_checkpoint)]) == 0
     text = capfd.readouterr().out
     card = checkpoint.read_card(tiny_checkpoint)
@@ -309,9 +305,7 @@ def test_models_lists_and_verifies(
     assert "broken" in text
 
 
-def test_a_model_by_its_installed_name(
-    folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_by_its_installed_name(folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "models").mkdir()
     shutil.copy(tiny_checkpoint, folder / "models" / "mine.safetensors")
     monkeypatch.setenv(checkpoint.USER_MODELS, str(folder / "models"))
@@ -365,9 +359,7 @@ def test_it_starts_without_the_heavy_libraries(child_environment: dict[str, str]
         "import sys, MRSynthLib.engine.cli\n"
         "sys.exit(', '.join({'torch', 'SimpleITK', 'nibabel', 'scipy'} & set(sys.modules)) or 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=child_environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], env=child_environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -383,9 +375,7 @@ def test_the_documentation_knows_every_command_option_and_exit_code(
 ) -> None:
     def shown(*command: str) -> str:
         arguments = [*COMMAND, *command, "--help"]
-        return subprocess.run(
-            arguments, env=child_environment, capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run(arguments, env=child_environment, capture_output=True, text=True, check=True).stdout
 
     text = (Path(__file__).resolve().parents[4] / "docs" / "cli.md").read_text(encoding="utf-8")
     for command in ("synthesize", "info", "models", "demo"):

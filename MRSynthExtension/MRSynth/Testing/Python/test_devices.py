@@ -51,9 +51,7 @@ def test_auto_takes_the_gpu_with_the_most_free_memory_in_bf16() -> None:
         ("mps", "fp16", MAC, ("mps", "fp16")),
     ],
 )
-def test_what_is_asked_for_is_given(
-    device: str, precision: str, machine: Machine, expected: tuple[str, str]
-) -> None:
+def test_what_is_asked_for_is_given(device: str, precision: str, machine: Machine, expected: tuple[str, str]) -> None:
     choice = choose(device, precision, machine)
     assert (choice.device, choice.precision) == expected
 
@@ -76,9 +74,7 @@ def test_what_is_asked_for_is_given(
         ("mps", "bf16", MAC, "Apple"),
     ],
 )
-def test_what_is_not_there_is_refused_not_replaced(
-    device: str, precision: str, machine: Machine, seen: str
-) -> None:
+def test_what_is_not_there_is_refused_not_replaced(device: str, precision: str, machine: Machine, seen: str) -> None:
     with pytest.raises(DeviceError, match=seen) as caught:
         choose(device, precision, machine)
     assert caught.value.code == "device-unavailable"

@@ -135,9 +135,7 @@ def test_target_and_options_reach_the_run(scene: Any) -> None:
         seen.update(options)
         return calculated(volume, **options)
 
-    result = MRSynthLogic(run=run).synthesize(
-        add_volume(scene), target="t1", model="m.safetensors", device="cpu"
-    )
+    result = MRSynthLogic(run=run).synthesize(add_volume(scene), target="t1", model="m.safetensors", device="cpu")
     assert result.GetName() == "MRHead [synthetic T1]"
     assert seen == {"model": "m.safetensors", "device": "cpu", "target": "t1", "mask": None, "cycle": False}
 
@@ -333,9 +331,7 @@ def test_reliability_is_refused_as_long_as_no_checkpoint_has_it(scene: Any) -> N
 # --- the whole way, with a real child process ---------------------------------------------------------------
 
 
-def test_console_and_engine_give_the_same_voxels(
-    scene: Any, phantom_t1: Volume, tiny_checkpoint: Path
-) -> None:
+def test_console_and_engine_give_the_same_voxels(scene: Any, phantom_t1: Volume, tiny_checkpoint: Path) -> None:
     from MRSynthLib.engine.synthesis import Synthesizer
 
     source = scene.AddNode(mrml.node_from_volume(phantom_t1))

@@ -150,9 +150,7 @@ def test_segmentation_of_surfaces_is_converted_in_a_copy(scene: Any) -> None:
     segmentation.GetSegmentation().SetSourceRepresentationName("Closed surface")
     before = snapshot(scene)
     volume = captured_mask(add_volume(scene), segmentation)
-    assert np.abs(np.linalg.det(volume.ijk_to_ras)) * (volume.voxels > 0).sum() == pytest.approx(
-        4189, rel=0.05
-    )
+    assert np.abs(np.linalg.det(volume.ijk_to_ras)) * (volume.voxels > 0).sum() == pytest.approx(4189, rel=0.05)
     k, j, i = np.argwhere(volume.voxels > 0).mean(axis=0)
     np.testing.assert_allclose((volume.ijk_to_ras @ (i, j, k, 1))[:3], (-28, 16, 84), atol=0.3)
     assert not segmentation.GetSegmentation().ContainsRepresentation("Binary labelmap")

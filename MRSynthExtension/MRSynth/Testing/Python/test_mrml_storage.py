@@ -32,9 +32,7 @@ from MRSynthLib.desktop import mrml
         *((".nii.gz", geometry) for geometry in AFFINES if geometry != "gantry tilt"),
     ],
 )
-def test_stored_result_is_read_back_at_the_same_place(
-    scene: Any, tmp_path: Path, ending: str, geometry: str
-) -> None:
+def test_stored_result_is_read_back_at_the_same_place(scene: Any, tmp_path: Path, ending: str, geometry: str) -> None:
     result = synthesize(add_volume(scene, affine=AFFINES[geometry]))
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetFileName(str(tmp_path / f"result{ending}"))

@@ -40,9 +40,7 @@ def test_the_description_says_synthetic_first_and_names_model_and_hash(phantom_t
 
 
 @pytest.mark.parametrize("name", ["", "m" * 300, "modèle-réversible-" * 9, "模型" * 50])
-def test_the_description_fits_into_a_nifti_header_whatever_the_model_is_called(
-    phantom_t1: Volume, name: str
-) -> None:
+def test_the_description_fits_into_a_nifti_header_whatever_the_model_is_called(phantom_t1: Volume, name: str) -> None:
     text = description(result(phantom_t1, name))
     assert len(text.encode("ascii")) <= 79
     assert text.startswith("SYNTHETIC T2w from T1w")
@@ -62,9 +60,7 @@ def test_the_description_is_in_the_written_file(phantom_t1: Volume, tmp_path: Pa
         assert bytes(nibabel.load(path).header["descrip"]).rstrip(b"\0").decode() == text
 
 
-def test_the_sidecar_names_source_model_direction_units_and_warnings(
-    phantom_t1: Volume, tmp_path: Path
-) -> None:
+def test_the_sidecar_names_source_model_direction_units_and_warnings(phantom_t1: Volume, tmp_path: Path) -> None:
     document = sidecar(
         result(phantom_t1),
         output=tmp_path / "derivatives" / "sub-01_T2w.nii.gz",
@@ -91,9 +87,7 @@ def test_the_sidecar_names_source_model_direction_units_and_warnings(
 
 
 def test_what_was_not_given_is_not_in_the_sidecar(phantom_t1: Volume, tmp_path: Path) -> None:
-    document = sidecar(
-        result(phantom_t1), output=tmp_path / "b.nii", source=tmp_path / "a.nii", source_sha256=""
-    )
+    document = sidecar(result(phantom_t1), output=tmp_path / "b.nii", source=tmp_path / "a.nii", source_sha256="")
     assert "BrainMask" not in document
     assert "SourceMetadata" not in document
 

@@ -77,9 +77,7 @@ def poll_until(job: WorkerRun, happened: Callable[[], bool]) -> None:
         job.poll(timeout=0.1)
 
 
-def test_the_result_is_that_of_the_engine(
-    phantom_t1: Volume, phantom_mask: np.ndarray, tiny_checkpoint: Path
-) -> None:
+def test_the_result_is_that_of_the_engine(phantom_t1: Volume, phantom_mask: np.ndarray, tiny_checkpoint: Path) -> None:
     mask = phantom_t1.replaced(phantom_mask.astype(np.uint8))
     done = run(phantom_t1, model=tiny_checkpoint, device="cpu", mask=mask, cycle=True)
     here = Synthesizer(tiny_checkpoint, "cpu").synthesize(phantom_t1, mask=mask, cycle=True)
@@ -148,9 +146,7 @@ def test_errors_come_back_as_the_engines_own(
     assert getattr(caught.value, "remedy", "")
 
 
-def test_an_unforeseen_error_of_the_worker_is_told_with_its_cause(
-    phantom_t1: Volume, tiny_checkpoint: Path
-) -> None:
+def test_an_unforeseen_error_of_the_worker_is_told_with_its_cause(phantom_t1: Volume, tiny_checkpoint: Path) -> None:
     with pytest.raises(DeviceError, match="contrast is 'pd'") as caught:
         run(phantom_t1, model=tiny_checkpoint, source="pd")
     assert caught.value.code == "worker-died"
@@ -177,9 +173,7 @@ def test_cancel_ends_the_worker_and_removes_its_folder(
 
 
 @POSIX
-def test_cancel_ends_the_whole_tree_even_if_it_resists(
-    phantom_t1: Volume, stub: Stub, tmp_path: Path
-) -> None:
+def test_cancel_ends_the_whole_tree_even_if_it_resists(phantom_t1: Volume, stub: Stub, tmp_path: Path) -> None:
     """A worker that ignores SIGTERM and has started another process that does so too."""
     python = stub(
         """

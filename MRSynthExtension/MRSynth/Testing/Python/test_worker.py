@@ -43,12 +43,8 @@ def events_of(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-def run(
-    request: Path, environment: Mapping[str, str], expected_code: int = 0
-) -> tuple[list[dict[str, Any]], str]:
-    done = subprocess.run(
-        [*WORKER, str(request)], env=environment, capture_output=True, text=True, timeout=120
-    )
+def run(request: Path, environment: Mapping[str, str], expected_code: int = 0) -> tuple[list[dict[str, Any]], str]:
+    done = subprocess.run([*WORKER, str(request)], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == expected_code, done.stderr
     return events_of(done.stdout), done.stderr
 
@@ -255,8 +251,6 @@ def test_a_folder_that_is_not_a_run_folder_is_never_removed(
     folder = tmp_path / "my scans"
     request = array_request(folder, tall_phantom, tiny_checkpoint)
     command = [*WORKER, str(request), "--end-with", str(os.getpid())]
-    done = subprocess.run(
-        command, env=child_environment, input="", capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(command, env=child_environment, input="", capture_output=True, text=True, timeout=60)
     assert done.returncode == 7
     assert sorted(path.name for path in folder.iterdir()) == ["in.npy", "request.json"]
