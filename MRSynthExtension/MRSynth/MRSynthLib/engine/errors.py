@@ -172,3 +172,12 @@ FAMILIES: dict[str, type[MRSynthError]] = {
     "device": DeviceError,
     "cancelled": Cancelled,
 }
+
+
+def markdown_table() -> str:
+    """All codes as the table of ``docs/errors.md``."""
+    rows = [
+        f"| `{code}` | {FAMILIES[kind.family].exit_code} | {kind.cause} | {kind.remedy} |"
+        for code, kind in ERRORS.items()
+    ]
+    return "\n".join(["| code | exit | cause | remedy |", "|---|---|---|---|", *rows])

@@ -268,7 +268,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         aside.chmod(0o666 & ~umask)
-        os.replace(aside, path)
+        aside.replace(path)
     except OSError as error:
         raise _write_error(path, error) from error
     finally:

@@ -43,6 +43,7 @@ class Output(nn.Module):
         self.kind = kind
 
     def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
         if self.kind == "relu_clip":
             return x.clamp(0.0, 1.0)
         if self.kind == "sigmoid":
@@ -64,6 +65,7 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(width, growth, 3, padding=1, bias=norm == "none")
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C + growth, H, W)."""
         new = self.conv1(functional.relu(self.norm1(x)))
         new = self.conv2(functional.relu(self.norm2(new)))
         return torch.cat([x, new], dim=1)
@@ -220,6 +222,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W), kept."""
         return x + self.body(x)
 
 

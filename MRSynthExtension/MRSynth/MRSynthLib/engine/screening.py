@@ -88,10 +88,8 @@ def _below_vertex(head: Mask, ijk_to_ras: NDArray[np.float64], spacing: tuple[fl
     axis, downwards = _superior(ijk_to_ras)
     slices = np.flatnonzero(head.any(axis=tuple(n for n in range(3) if n != axis)))
     index = np.arange(head.shape[axis])
-    if not slices.size:
-        below = index * 0.0
-    else:
-        below = (index - slices[0] if downwards else slices[-1] - index) * spacing[axis]
+    top = (slices[0] if downwards else slices[-1]) if slices.size else 0
+    below = (index - top if downwards else top - index) * spacing[axis]
     shape = [1, 1, 1]
     shape[axis] = -1
     return below.reshape(shape).astype(np.float32)

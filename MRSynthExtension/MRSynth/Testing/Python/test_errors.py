@@ -1,0 +1,40 @@
+"""Every error is documented, readable, and comes back whole from another process."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from MRSynthLib.engine.errors import ERRORS, FAMILIES, Cancelled, InputError, markdown_table
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def test_the_documented_table_is_the_code() -> None:
+    assert markdown_table() in (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+
+
+def test_a_message_says_what_was_seen_expected_and_what_to_do() -> None:
+    error = InputError("input-not-3d", "It has 2 dimensions.", "three dimensions.")
+    assert str(error) == (
+        "It has 2 dimensions. Expected: three dimensions. What to do: " + ERRORS["input-not-3d"].remedy
+    )
+
+
+def test_an_undocumented_code_cannot_exist() -> None:
+    with pytest.raises(KeyError):
+        InputError("no-such-code", "a", "b")
+
+
+def test_exit_codes_tell_the_families_apart() -> None:
+    codes = [family.exit_code for family in FAMILIES.values()]
+    assert sorted(codes) == [3, 4, 5, 6, 7]
+    assert {kind.family for kind in ERRORS.values()} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("error", [InputError("input-empty", "a", "b", "c"), Cancelled()])
+def test_errors_survive_the_way_between_processes(error: InputError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert copy.code == error.code
