@@ -20,7 +20,7 @@ SHAPE = (155, 240, 240)  # (k, j, i), 1 mm: a BraTS volume
 
 
 def brain() -> Volume:
-    """nilearn's bundled MNI152 T1 on a BraTS-sized grid."""
+    """The MNI152 T1 that nilearn bundles, on a BraTS-sized grid."""
     from nilearn.datasets import load_mni152_template
 
     template = np.asarray(load_mni152_template(resolution=1).dataobj, dtype=np.float32).T

@@ -191,7 +191,7 @@ def geometry_mismatch(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkM
     """Say how the grids or parents of two volumes differ; empty where they do not.
 
     Slicer's own comparison decides on the grids. What it says of transforms is left out: it calls any two
-    volumes under the same parent transform mismatched, even a volume and itself (5.10 to 5.13), so parents
+    volumes under the same parent transform mismatched, even a volume and itself (seen in 5.13), so parents
     are compared here.
     """
     compared = slicer.vtkSlicerVolumesLogic().CompareVolumeGeometry(first, second)
