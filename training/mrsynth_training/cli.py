@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mrsynth_training.errors import TrainingError
+from MRSynthLib.engine.errors import MRSynthError
+
+PROTOCOLS = ("paper", "brain", "lesion", "drift", "shift")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (0, 2 for usage, 3 for what the user can put right)."""
+    """Run a command; returns the exit code (0, 2 for usage, 3 to 7 for what the user can put right)."""
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
-    except TrainingError as error:
+    except (TrainingError, MRSynthError) as error:
         print(f"mrsynth-train: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -45,6 +48,27 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--devices", default="1", help="how many devices")
     train.add_argument("--threads", type=int, help="CPU threads of torch")
     train.set_defaults(command=_train)
+
+    evaluate = commands.add_parser("evaluate", help="score a checkpoint on whole volumes")
+    evaluate.add_argument("--model", required=True, help="checkpoint: a path or an installed name")
+    evaluate.add_argument("--data", type=Path, required=True, help="folder with one sub-folder per study")
+    evaluate.add_argument("--subjects", nargs="+", default=[], metavar="SUBJECT", help="only these studies")
+    evaluate.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="only these scores")
+    evaluate.add_argument("-o", "--output", type=Path, help="JSON file to write")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; always in fp32")
+    evaluate.set_defaults(command=_evaluate)
+
+    export = commands.add_parser("export", help="a run's averaged generator as a checkpoint with its card")
+    export.add_argument("run", type=Path, help="folder of the run")
+    export.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write (.safetensors)")
+    export.add_argument("--name", required=True, help="the checkpoint's name")
+    export.add_argument("--metrics", type=Path, help="JSON file from `evaluate` of the same weights")
+    export.add_argument("--frame", choices=("native", "paper"), help="must be the run's; a guard against mix-ups")
+    export.add_argument("--licence", help="of the weights; by default what the training data allow")
+    export.add_argument(
+        "--known-failure", action="append", default=[], metavar="TEXT", help="added to the usual ones; repeatable"
+    )
+    export.set_defaults(command=_export)
     return parser
 
 
@@ -77,6 +101,42 @@ def _train(options: argparse.Namespace) -> int:
     complete = run.train(options.max_minutes)
     state = "complete" if complete else f"stopped at step {run.step} of {run.total}; run again to continue"
     print(f"{options.run}: {state} (configuration {config.sha256()[:12]})")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from mrsynth_training import evaluation
+    from MRSynthLib.engine.synthesis import Synthesizer
+
+    results = evaluation.evaluate(
+        Synthesizer(options.model, device=options.device, precision="fp32"),
+        options.data,
+        subjects=options.subjects,
+        protocols=options.protocols,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if options.output:
+        evaluation.write(results, options.output)
+    print(evaluation.table(results))
+    return TrainingError.exit_code if results["failures"] else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from mrsynth_training.export import export
+
+    checkpoint, warnings = export(
+        options.run,
+        options.output,
+        name=options.name,
+        metrics=options.metrics,
+        frame=options.frame,
+        licence=options.licence,
+        known_failures=options.known_failure,
+    )
+    for warning in warnings:
+        print(f"mrsynth-train: warning: {warning}", file=sys.stderr)
+    size = checkpoint.path.stat().st_size / 1e6
+    print(f"{checkpoint.path}: {checkpoint.name}, {size:.1f} MB, SHA-256 {checkpoint.sha256}")
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,15 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.utils.tensorboard import SummaryWriter
 
-from MRSynthLib.engine import generators
 from mrsynth_training import losses
-from mrsynth_training.batches import Batch, Batches, exchange
+from mrsynth_training.batches import Batch, Batches
 from mrsynth_training.config import Config
 from mrsynth_training.discriminators import PatchGAN
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pool import ImagePool
 from mrsynth_training.slices import SliceStore
 from mrsynth_training.validation import Validator
+from MRSynthLib.engine import generators
 
 CHECKPOINT = "last.ckpt"
 LOG_EVERY = 20
@@ -74,7 +73,7 @@ class Run:
             raise TrainingError("the store has no training slices", "at least one", "Prepare it with training subjects")
         self.config, self.store, self.folder = config, store, folder
         self.total = config.total_steps(len(store.indices("train")))
-        self.fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.precision)  # type: ignore[arg-type]
+        self.fabric = Fabric(accelerator=accelerator, devices=devices, precision=config.precision)
         self.fabric.launch()
         self.fabric.seed_everything(config.seed, verbose=False)
         self._build(init_from)
@@ -244,7 +243,7 @@ class Run:
         if self.fabric.is_global_zero:
             aside = path.with_suffix(".partial")
             torch.save(self._state(), aside)
-            os.replace(aside, path)
+            aside.replace(path)
         self.fabric.barrier()
         return path
 
@@ -290,7 +289,7 @@ class Run:
 
 
 def _channels_last(module: nn.Module) -> nn.Module:
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def read_checkpoint(run: Path) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from MRSynthLib.engine import intensity, screening, standard_space
-from MRSynthLib.engine.files import read_volume
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.registration import brain_of_head, core_of_brain, register_rigid
 from mrsynth_training.slices import SubjectSlices, write_store
+from MRSynthLib.engine import intensity, screening, standard_space
+from MRSynthLib.engine.files import read_volume
 
 PAPER_SLICES = 81
 LEAST_FOREGROUND = 0.01  # share of a slice that must not be background for it to be worth training on
@@ -192,15 +192,13 @@ def prepare_case(case: Case, frame: str, validation: Sequence[str]) -> SubjectSl
     return SubjectSlices(images[slices], mask[slices].astype(np.uint8), slices, record)
 
 
-def _worthwhile(
-    images: np.ndarray, head: np.ndarray, outside: np.ndarray, brain: np.ndarray, frame: str
-) -> np.ndarray:
+def _worthwhile(images: np.ndarray, head: np.ndarray, outside: np.ndarray, brain: np.ndarray, frame: str) -> np.ndarray:
     """Numbers of the slices to keep.
 
     All with some head, measured in both contrasts; in the paper's frame its 81 slices centred on the brain (PROTOCOL).
     """
     filled = head.mean(axis=(1, 2)) > LEAST_FOREGROUND
-    seen = (images > 0).any(axis=(2, 3)).all(axis=1)
+    seen = np.all((images > 0).any(axis=(2, 3)), axis=1)
     keep = filled & seen
     if frame == "paper":
         found = np.flatnonzero(brain.any(axis=(1, 2)))
@@ -211,5 +209,3 @@ def _worthwhile(
     # A slice that one contrast's field of view cut off says nothing of the other.
     head_lost = 1 - (head & ~outside).sum(axis=(1, 2)) / np.maximum(1, head.sum(axis=(1, 2)))
     return np.flatnonzero(keep & (head_lost < 0.1))
-
-

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+from mrsynth_training.errors import TrainingError
 from MRSynthLib.engine import screening
 from MRSynthLib.engine.volume import Volume
-from mrsynth_training.errors import TrainingError
 
 LARGEST_SHIFT = 40.0  # mm; more between two contrasts of one session is a failed registration
 LARGEST_TURN = 25.0  # degrees
@@ -57,7 +57,7 @@ def register_rigid(fixed: Volume, moving: Volume) -> tuple[np.ndarray, np.ndarra
     result = method.Execute(target, source)
     transform = _last(result, sitk.VersorRigid3DTransform)
     shift = float(np.linalg.norm(transform.GetTranslation()))
-    turn = float(np.degrees(2 * np.arcsin(min(1.0, np.linalg.norm(transform.GetVersor()[:3])))))
+    turn = float(np.degrees(2 * np.arcsin(min(1.0, float(np.linalg.norm(transform.GetVersor()[:3]))))))
     after = method.GetMetricValue()
     if shift > LARGEST_SHIFT or turn > LARGEST_TURN or after > before + 0.01:
         raise TrainingError(
@@ -87,7 +87,7 @@ def brain_of_head(head: Volume) -> np.ndarray:
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 
     template, mask = (_from_nifti(load(resolution=2)) for load in (load_mni152_template, load_mni152_brain_mask))
-    # The template has no skull: without the scalp, whose fat is the brightest of a T1, it fits the brain and not the skin.
+    # The template has no skull: without the scalp, whose fat is the brightest of a T1, it fits the brain, not the skin.
     rough = screening.look(head).brain
     inside = sitk.GetArrayFromImage(_widened(to_image(head.replaced(rough)), SCALP_KEPT)) > 0
     target = to_image(head.replaced(np.where(inside, head.voxels, 0)))

@@ -78,7 +78,7 @@ def open_store(folder: str | Path) -> SliceStore:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         data = np.load(folder / "data.npy", mmap_mode="r")
         mask = np.load(folder / "mask.npy", mmap_mode="r")
-        with open(folder / "table.csv", newline="", encoding="utf-8") as table:
+        with (folder / "table.csv").open(newline="", encoding="utf-8") as table:
             rows = [_typed(row) for row in csv.DictReader(table)]
     except (OSError, ValueError) as error:
         raise TrainingError(
@@ -120,7 +120,7 @@ def write_store(folder: str | Path, frame: str, subjects: list[SubjectSlices]) -
     width = max(s.images.shape[3] for s in subjects)
     data = np.lib.format.open_memmap(folder / "data.npy", "w+", np.float16, (count, 2, height, width))
     mask = np.lib.format.open_memmap(folder / "mask.npy", "w+", np.uint8, (count, height, width))
-    with open(folder / "table.csv", "w", newline="", encoding="utf-8") as handle:
+    with (folder / "table.csv").open("w", newline="", encoding="utf-8") as handle:
         table = csv.DictWriter(handle, COLUMNS)
         table.writeheader()
         place = 0

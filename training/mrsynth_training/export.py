@@ -1,0 +1,192 @@
+"""`mrsynth-train export`: the averaged generator of a run as a checkpoint with a full card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mrsynth_training.errors import TrainingError
+from mrsynth_training.loop import read_checkpoint
+from MRSynthLib.engine import checkpoint, generators, intensity
+
+FEW_SUBJECTS = 50
+INTENDED_USE = (
+    "Research on brain MR image synthesis: adult T1-weighted (without contrast agent) to T2-weighted and back. "
+    "Not for diagnosis, treatment or any clinical decision: the output is a guess at what was not measured, and may "
+    "hide or invent lesions."
+)
+KNOWN_FAILURES = (
+    "Lesions may be hidden, altered or invented; tumour texture deviates most.",
+    "FLAIR, proton-density and contrast-enhanced T1 input is not detected and gives wrong output.",
+    "Intensities above the 99.5th percentile of brain are clipped: peaks of cerebrospinal fluid in T2 are cut off.",
+    "The wanted scanner's brightness and contrast are unknown to the model: it makes an average of its training data.",
+    "Slices are made one by one, so fine structure may change from slice to slice.",
+    "Not for infants, postoperative heads, implants or strong motion: none were in the training data.",
+)
+OPEN_LICENCES = ("cc by", "cc0", "mit", "apache", "public domain")
+
+
+def export(
+    run: Path,
+    output: Path,
+    *,
+    name: str,
+    metrics: Path | None = None,
+    frame: str | None = None,
+    licence: str | None = None,
+    known_failures: Sequence[str] = (),
+) -> tuple[checkpoint.Checkpoint, list[str]]:
+    """Write a run's averaged generator as a checkpoint.
+
+    Parameters
+    ----------
+    run : Path
+        The run's folder.
+    output : Path
+        Safetensors file to write.
+    name : str
+    metrics : Path, optional
+        What `evaluate` wrote of these very weights: export, evaluate, export again with it.
+    frame : {"native", "paper"}, optional
+        Refused if it is not the run's.
+    licence : str, optional
+        Of the weights; by default what the training data allow.
+    known_failures : sequence of str
+        Further ones.
+
+    Returns
+    -------
+    Checkpoint
+    list of str
+        Warnings: a run that is not complete, no metrics.
+
+    Raises
+    ------
+    TrainingError
+        If the run cannot be read, or its frame or the metrics are another's.
+    MRSynthError
+        If the file cannot be written.
+    """
+    state = read_checkpoint(run)
+    config = state["config"]
+    if frame not in (None, config["frame"]):
+        raise TrainingError(f"the run's frame is {config['frame']}", f"{frame}", "Give another run, or no --frame")
+    warnings = []
+    if state["step"] < state["total"]:
+        warnings.append(f"the run is not complete: step {state['step']} of {state['total']}")
+    generator = generators.build(config["generator"]["name"], config["generator"]["arguments"])
+    generator.load_state_dict(state["average"])
+    weights = checkpoint.weights_sha256({key: t.contiguous().numpy() for key, t in generator.state_dict().items()})
+    if metrics is None:
+        warnings.append("the card has no metrics yet: evaluate the checkpoint, then export again with --metrics")
+    card = _card(state, name, licence, known_failures)
+    card["metrics"] = read_metrics(metrics, weights) if metrics else {}
+    return checkpoint.save(generator, card, output), warnings
+
+
+def _card(state: dict[str, Any], name: str, licence: str | None, known_failures: Sequence[str]) -> checkpoint.Card:
+    config, subjects = state["config"], state["store"]["subjects"]
+    data = [{key: subject[key] for key in ("subject", "source", "licence", "role")} for subject in subjects]
+    trained = [entry for entry in data if entry["role"] == "train"]
+    few = (
+        f"Trained on only {len(trained)} studies from {len({s['group'] for s in subjects if s['role'] == 'train'})} "
+        "scanners or collections: expect worse on others.",
+    )
+    return {
+        "name": name,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "generator": config["generator"],
+        "frame": config["frame"],
+        "intensity": {
+            "rule": intensity.RULE,
+            "percentile": intensity.PERCENTILE,
+            "output_scale": intensity.SCALE,
+        },
+        "contrasts": ["t1", "t2"],
+        "training_data": data,
+        "seed": config["seed"],
+        "config_sha256": state["config_sha256"],
+        "training": {
+            "config": config["name"],
+            "steps": state["step"],
+            "planned_steps": state["total"],
+            "batch_size": config["batch_size"],
+            "pairing": config["pairing"],
+            "augmentation": config["augmentation"],
+            "losses": losses_on(config, state["step"]),
+            "averaging": f"exponential moving average, decay {config['ema_decay']:g}",
+            "precision": config["precision"],
+            "device": state["device"],
+            "seconds": round(state["seconds"]),
+        },
+        "reliability": None,
+        "known_failures": [*(few if len(trained) < FEW_SUBJECTS else ()), *KNOWN_FAILURES, *known_failures],
+        "intended_use": INTENDED_USE,
+        "licence": licence or _licence(trained),
+    }
+
+
+def losses_on(config: dict[str, Any], steps: int) -> dict[str, Any]:
+    """The loss terms that were really on: weight, and the first and the last step with it (counted from 1)."""
+    return {
+        name: {"weight": term["weight"], "from_step": term["from_step"] + 1, "to_step": steps}
+        for name, term in config["losses"].items()
+        if term["weight"] and term["from_step"] < steps
+    }
+
+
+def _licence(trained: list[dict[str, str]]) -> str:
+    """What the training data's licences leave to the weights: the most restrictive one decides."""
+    sources = sorted({f"{entry['source']} ({entry['licence'] or 'licence unknown'})" for entry in trained})
+    is_open = all(any(word in entry["licence"].lower() for word in OPEN_LICENCES) for entry in trained)
+    terms = "CC BY 4.0" if is_open else "Research use only, with attribution of the training data"
+    return f"{terms}. Trained on: {'; '.join(sources)}."
+
+
+def read_metrics(path: Path, weights_sha256: str) -> dict[str, Any]:
+    """The summary that goes into the card, from what `evaluate` wrote.
+
+    Raises
+    ------
+    TrainingError
+        If the file is not from `evaluate`, or is of other weights.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        seen = results["checkpoint"]["weights_sha256"]
+        card = {
+            "protocol_version": results["protocol_version"],
+            **{role: _means(directions) for role, directions in results["summary"].items()},
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(
+            f"{path} cannot be read ({error!r})", "what `mrsynth-train evaluate -o` wrote", "Evaluate again"
+        ) from error
+    if seen != weights_sha256:
+        raise TrainingError(
+            f"{path} is of weights {seen[:12]}", f"{weights_sha256[:12]}, the run's", "Evaluate this run's export"
+        )
+    return card
+
+
+def _means(directions: dict[str, Any]) -> dict[str, Any]:
+    """Per direction and protocol, each score's mean over subjects, and how many subjects these were."""
+    return {
+        direction: {
+            protocol: {
+                **{name: round(value["mean"], 4) for name, value in scores.items() if name not in ("slices", "voxels")},
+                "subjects": int(max(value["subjects"] for value in scores.values())),
+            }
+            for protocol, scores in protocols.items()
+            if scores and protocol != "shift"
+        }
+        | (
+            {"shift": {"voxels": round(protocols["shift"]["voxels"]["mean"], 4)}}
+            if protocols.get("shift", {}).get("voxels")
+            else {}
+        )
+        for direction, protocols in directions.items()
+    }

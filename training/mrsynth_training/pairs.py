@@ -1,0 +1,110 @@
+"""Real pairs to score against: source, reference on the source's grid, and the masks that the protocol names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrsynth_training.errors import TrainingError
+from mrsynth_training.preparation import Case
+from mrsynth_training.registration import brain_of_head, register_rigid
+from MRSynthLib.engine import intensity, screening
+from MRSynthLib.engine.files import read_volume
+from MRSynthLib.engine.volume import Volume
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One direction of one subject, all arrays (k, j, i) on the grid of `source`.
+
+    Attributes
+    ----------
+    subject : str
+    contrast : {"t1", "t2"}
+        Of the source.
+    source : Volume
+        As acquired, in scanner units.
+    reference : ndarray, float32
+        The other contrast in [0, 1]: over the 99.5th percentile of its brain voxels.
+    brain : ndarray of bool
+        Skull-stripped: above 0 in both contrasts. Whole head: the subject's own mask, or the registered template's.
+        Only where both contrasts were measured.
+    scored : ndarray of bool
+        What counts in full-frame scores: where the reference was measured and, of a whole head, in the brain.
+    lesion : ndarray of bool or None
+    skull_stripped, registered : bool
+        `registered`: the reference was acquired on another grid, and was brought onto the source's by registration.
+    """
+
+    subject: str
+    contrast: str
+    source: Volume
+    reference: NDArray[np.float32]
+    brain: Mask
+    scored: Mask
+    lesion: Mask | None
+    skull_stripped: bool
+    registered: bool
+
+    @property
+    def direction(self) -> str:
+        """As it is written in the results: "t1_to_t2" or "t2_to_t1"."""
+        return f"{self.contrast}_to_{'t2' if self.contrast == 't1' else 't1'}"
+
+    def unit_source(self) -> NDArray[np.float32]:
+        """The source in [0, 1] by the same rule as the reference."""
+        return intensity.normalize(self.source.voxels, intensity.brain_scale(self.source.voxels, self.brain))
+
+
+def load_pair(case: Case, contrast: str) -> Pair:
+    """Read a subject for synthesis from one contrast to the other.
+
+    Parameters
+    ----------
+    case : Case
+    contrast : {"t1", "t2"}
+        Of the source.
+
+    Raises
+    ------
+    MRSynthError
+        If a file cannot be read.
+    TrainingError
+        If registration fails, or the two contrasts have no brain in common.
+    """
+    volumes = {"t1": read_volume(case.t1), "t2": read_volume(case.t2)}
+    source, other = volumes.pop(contrast), next(iter(volumes.values()))
+    same_grid = source.shape == other.shape and np.allclose(source.ijk_to_ras, other.ijk_to_ras, atol=1e-3)
+    if same_grid:
+        moved, covered = np.asarray(other.voxels, np.float32), np.ones(source.shape, dtype=bool)
+    else:
+        moved, covered = register_rigid(source, other)
+    t1 = source if contrast == "t1" else source.replaced(moved)
+    look = screening.look(t1)
+    if look.skull_stripped:
+        brain = look.foreground & (source.voxels > 0) & (moved > 0)
+    elif case.brain:
+        brain = screening.brain_mask(read_volume(case.brain), source)
+    else:
+        brain = brain_of_head(t1)
+    brain = brain & covered
+    if not brain.any():
+        raise TrainingError(
+            f"{case.subject}: T1 and T2 have no brain in common", "two contrasts of one brain", "Check the files"
+        )
+    lesion = case.t1.parent / "lesion.nii.gz"
+    return Pair(
+        subject=case.subject,
+        contrast=contrast,
+        source=source,
+        reference=intensity.normalize(moved, intensity.brain_scale(moved, brain)),
+        brain=brain,
+        scored=covered if look.skull_stripped else brain,
+        lesion=screening.mask_on_grid(read_volume(lesion), source) & brain if lesion.exists() else None,
+        skull_stripped=look.skull_stripped,
+        registered=not same_grid,
+    )
