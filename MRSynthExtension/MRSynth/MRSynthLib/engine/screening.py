@@ -23,7 +23,7 @@ COARSE = 2.5  # mm
 AIR = 0.08  # of the 98th percentile of what is above 0: below it is air or noise
 UPPER = 90.0  # mm below the vertex in which skull and brain lie concentrically
 SCALP = 15.0  # mm from the head's surface to the brain
-BRAIN_HEIGHT = 105.0  # mm below the vertex that count as brain; below it, fat and vessels of the skull base are as bright
+BRAIN_HEIGHT = 105.0  # mm below the vertex; further down, fat and vessels of the skull base are as bright as brain
 HEAD_DILATION = 5.0  # mm; what the coarse look may cut off at the skin
 
 # Skull-stripped against whole head: two of three must say "head". Seen on 28 volumes of 9 studies: the dark rim
