@@ -175,7 +175,7 @@ class Run:
         # Eq. 3 + eq. 6: L1 and cycle terms are means over both directions, the adversarial term is their sum.
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         if not torch.isfinite(total):
-            parts = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
+            parts = ", ".join(f"{name} {float(term.detach()):g}" for name, term in terms.items())
             raise TrainingError(
                 f"the loss is not finite in step {self.step} ({parts})",
                 "finite numbers",
@@ -251,7 +251,8 @@ class Run:
         return {
             "generator": self.generator,
             "average": self.average,
-            "discriminators": self.discriminators,
+            # One by one: a ModuleList of Fabric's wrappers does not read the names that it writes.
+            **{f"discriminator_{i}": d for i, d in enumerate(self.discriminators)},
             "generator_optimiser": self.generator_optimiser,
             **{f"discriminator_optimiser_{i}": o for i, o in enumerate(self.discriminator_optimisers)},
             "sampler": self.batches.sampler,
