@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.preparation import Case
-from mrsynth_training.registration import brain_of_head, register_rigid
+from mrsynth_training.registration import brain_of_head, core_of_brain, register_rigid
 from MRSynthLib.engine import intensity, screening
 from MRSynthLib.engine.files import read_volume
 from MRSynthLib.engine.volume import Volume
@@ -96,12 +96,14 @@ def load_pair(case: Case, contrast: str) -> Pair:
         raise TrainingError(
             f"{case.subject}: T1 and T2 have no brain in common", "two contrasts of one brain", "Check the files"
         )
+    # As in `prepare`: the rim of a registered mask reaches into fat, which is brighter than brain.
+    tissue = brain if look.skull_stripped or case.brain else core_of_brain(brain, t1)
     lesion = case.t1.parent / "lesion.nii.gz"
     return Pair(
         subject=case.subject,
         contrast=contrast,
         source=source,
-        reference=intensity.normalize(moved, intensity.brain_scale(moved, brain)),
+        reference=intensity.normalize(moved, intensity.brain_scale(moved, tissue)),
         brain=brain,
         scored=covered if look.skull_stripped else brain,
         lesion=screening.mask_on_grid(read_volume(lesion), source) & brain if lesion.exists() else None,

@@ -91,8 +91,9 @@ class Checkpoint:
 
         about = self.card["generator"]
         try:
-            module = build(about["name"], about["arguments"])
-        except (ValueError, KeyError, TypeError) as error:
+            with torch.device("meta"):  # no memory is taken before the shapes are known to be those of the file
+                module = build(about["name"], about["arguments"])
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ModelError(
                 "model-generator", f"'{self.path.name}': {error}.", "a generator that MRSynth has."
             ) from error
@@ -106,7 +107,7 @@ class Checkpoint:
                 f"'{self.path.name}' differs from its generator in {len(odd)} tensors, e.g. '{odd[0]}'.",
                 "weights of the generator that the card names.",
             )
-        module.load_state_dict(tensors)
+        module.load_state_dict(tensors, assign=True)
         return module.eval()
 
 
@@ -142,24 +143,26 @@ def find(name: str | os.PathLike[str] | None = None) -> Path:
 
 def _header(path: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file, which begins with its length in 8 bytes."""
+    not_safetensors = ModelError(
+        "model-not-safetensors", f"'{path.name}' is not a safetensors file.", "a .safetensors file."
+    )
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK") or not 2 <= length <= MAX_HEADER:
-            raise ModelError(
-                "model-not-safetensors", f"'{path.name}' is not a safetensors file.", "a .safetensors file."
-            )
+        if not 2 <= length <= MAX_HEADER:  # pickles and zip archives give huge numbers here
+            raise not_safetensors
         body = file.read(length)
+    if body[:1] != b"{":
+        raise not_safetensors
     if len(body) < length:
         raise ModelError("model-truncated", f"'{path.name}' ends within its header.", "a whole file.")
     try:
         header = json.loads(body)
-    except ValueError as error:
-        raise ModelError(
-            "model-not-safetensors", f"'{path.name}' has no JSON header.", "a .safetensors file."
-        ) from error
-    ends = [about["data_offsets"][1] for key, about in header.items() if key != "__metadata__"]
+        ends = [int(about["data_offsets"][1]) for key, about in header.items() if key != "__metadata__"]
+        dict(header.get("__metadata__", {}))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise not_safetensors from error
     if size < 8 + length + max(ends, default=0):
         raise ModelError("model-truncated", f"'{path.name}' ends within its weights.", "a whole file.")
     return dict(header)
@@ -176,8 +179,8 @@ def validate_card(card: Any, what: str) -> Card:
     if not isinstance(card, dict):
         raise ModelError("model-card", f"'{what}' has no MRSynth card.", "a checkpoint made by MRSynth.")
     version = card.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise ModelError("model-version", f"'{what}' has card format {version}.", f"format {FORMAT_VERSION} or older.")
+    if isinstance(version, int) and not 1 <= version <= FORMAT_VERSION:
+        raise ModelError("model-version", f"'{what}' has card format {version}.", f"format 1 to {FORMAT_VERSION}.")
     wrong = [name for name, kind in FIELDS.items() if name not in card or not isinstance(card[name], kind)]
     if wrong:
         raise ModelError("model-card", f"The card of '{what}' lacks {', '.join(wrong)}.", "all fields of the card.")
@@ -215,6 +218,8 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
         raise ModelError(
             "model-truncated", f"'{path.name}' could not be read: {error}.", "a whole safetensors file."
         ) from error
+    except TypeError as error:  # bfloat16, float8: numpy has no such types, and MRSynth writes none
+        raise ModelError("model-shape", f"'{path.name}' has tensors of another type.", "float32 weights.") from error
 
 
 def weights_sha256(tensors: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]) -> str:

@@ -37,6 +37,7 @@ DICOM_TAGS = {
     "0008|0008": "ImageType",
     "0008|0060": "Modality",
 }
+NIFTI2_SIZE = (540).to_bytes(4, "little")  # what a NIfTI-2 file begins with, in its own byte order
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -137,10 +138,11 @@ def _read_nifti(path: Path) -> Volume:
     check_geometry(np.asarray(image.affine, dtype=np.float64), f"'{path.name}'")
     try:
         voxels = np.asarray(image.dataobj).reshape(shape, order="F").T
+        voxels = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("="))
     except Exception as error:  # gzip, zlib, EOF and value errors of a truncated body
         raise _corrupt(path, error) from error
     name = path.name[: -len(ending(path))]
-    return Volume(np.ascontiguousarray(voxels), image.affine, header=image.header.copy(), name=name)
+    return Volume(voxels, image.affine, header=image.header.copy(), name=name)
 
 
 def _check_nifti_spacing(path: Path) -> None:
@@ -149,7 +151,10 @@ def _check_nifti_spacing(path: Path) -> None:
     from nibabel.openers import Opener
 
     with Opener(path) as file:
-        header = nibabel.Nifti1Header.from_fileobj(file, check=False)
+        start = file.read(4)
+    kind = nibabel.Nifti2Header if NIFTI2_SIZE in (start, start[::-1]) else nibabel.Nifti1Header
+    with Opener(path) as file:
+        header = kind.from_fileobj(file, check=False)
     spacing = header["pixdim"][1:4]
     if header["sform_code"] == 0 and not (np.isfinite(spacing) & (spacing > 0)).all():
         seen = " x ".join(f"{s:g}" for s in spacing)
@@ -320,7 +325,8 @@ def _write_nifti(volume: Volume, path: Path, description: str) -> None:
     is_nifti = isinstance(volume.header, nibabel.Nifti1Header)
     header: Any = volume.header.copy() if is_nifti else nibabel.Nifti1Header()
     header.set_data_dtype(volume.voxels.dtype)
-    image = nibabel.Nifti1Image(volume.voxels.T, None if is_nifti else volume.ijk_to_ras, header)
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    image = kind(volume.voxels.T, None if is_nifti else volume.ijk_to_ras, header)
     if not is_nifti:
         image.set_sform(volume.ijk_to_ras, code=1)
         axes = volume.ijk_to_ras[:3, :3] / np.linalg.norm(volume.ijk_to_ras[:3, :3], axis=0)

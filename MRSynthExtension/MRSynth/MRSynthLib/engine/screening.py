@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from .checks import check_geometry
 from .errors import InputError
 from .volume import Volume
 
@@ -22,8 +23,8 @@ Mask = NDArray[np.bool_]
 COARSE = 2.5  # mm
 AIR = 0.08  # of the 98th percentile of what is above 0: below it is air or noise
 UPPER = 90.0  # mm below the vertex in which skull and brain lie concentrically
-SCALP = 15.0  # mm from the head's surface to the brain
-BRAIN_HEIGHT = 105.0  # mm below the vertex; further down, fat and vessels of the skull base are as bright as brain
+SCALP = 18.0  # mm from the head's surface into the brain
+BRAIN_HEIGHT = 85.0  # mm below the vertex; further down, fat and vessels of the skull base are as bright as brain
 HEAD_DILATION = 5.0  # mm; what the coarse look may cut off at the skin
 
 # Skull-stripped against whole head: two of three must say "head". Seen on 28 volumes of 9 studies: the dark rim
@@ -193,8 +194,9 @@ def brain_mask(mask: Volume, grid: Volume) -> Mask:
     Raises
     ------
     InputError
-        mask-empty, mask-off-grid.
+        mask-empty, mask-off-grid; input-affine or input-spacing where the mask has no place in space.
     """
+    check_geometry(mask.ijk_to_ras, "The brain mask")
     if not (mask.voxels > 0).any():
         raise InputError("mask-empty", "The brain mask has no voxel above 0.", "a mask of the brain.")
     inside = mask_on_grid(mask, grid)
