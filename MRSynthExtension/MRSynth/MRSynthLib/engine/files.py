@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import math
 import os
@@ -38,6 +39,7 @@ DICOM_TAGS = {
     "0008|0060": "Modality",
 }
 NIFTI2_SIZE = (540).to_bytes(4, "little")  # what a NIfTI-2 file begins with, in its own byte order
+GZIP_LEVEL = 1  # nibabel's: higher levels cost seconds and save a few per cent
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -335,7 +337,13 @@ def _write_nifti(volume: Volume, path: Path, description: str) -> None:
         image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode("ascii", "replace")[:79]
     image.header["cal_max"] = image.header["cal_min"] = 0
-    nibabel.save(image, path)
+    # Streams of our own: on a full disk nibabel leaves its file open, and an open file cannot be removed everywhere.
+    with path.open("wb") as file:
+        if ending(path) == ".nii":
+            image.to_stream(file)
+        else:
+            with gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as compressed:  # the same bytes in every run
+                image.to_stream(compressed)
 
 
 def _write_itk(volume: Volume, path: Path, description: str) -> None:

@@ -251,7 +251,7 @@ class Synthesizer:
         seen = screening.look(volume)
         inside, brain = seen.foreground, seen.brain
         if mask is not None:
-            inside = screening.brain_mask(mask, volume)
+            inside = screening.brain_mask(mask, volume) & screening.without_background(volume.voxels)
             brain = inside & (volume.voxels > 0)
         if not brain.any():
             raise InputError("input-empty", "No voxel of brain is above 0.", "a brain MR volume.")

@@ -46,7 +46,7 @@ def test_foreground_of_a_head_is_the_head(head: tuple[str, Volume]) -> None:
 def test_brain_of_a_head_lies_within_the_brain(head: tuple[str, Volume], phantom_mask: np.ndarray) -> None:
     brain = look(head[1]).brain
     assert (phantom_mask[brain]).mean() > 0.98  # hardly any skull or scalp: they would set the scale
-    assert brain.sum() > 0.5 * phantom_mask.sum()
+    assert brain.sum() > 0.3 * phantom_mask.sum()  # its core, well above the skull base
 
 
 def test_foreground_and_brain_of_a_stripped_volume_are_what_is_not_0(
