@@ -39,6 +39,8 @@ DICOM_TAGS = {
     "0008|0060": "Modality",
 }
 NIFTI2_SIZE = (540).to_bytes(4, "little")  # what a NIfTI-2 file begins with, in its own byte order
+IMAGE_POSITION = "0020|0032"
+UNEQUAL_STEPS = 0.02  # of the usual step between DICOM slices; rounding in headers stays below
 GZIP_LEVEL = 1  # nibabel's: higher levels cost seconds and save a few per cent
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -217,12 +219,29 @@ def _read_dicom(folder: Path) -> Volume:
         image = reader.Execute()
     except RuntimeError as error:
         raise _corrupt(folder, error) from error
+    _check_slice_positions(folder, reader, len(names))
     tags = {keyword: reader.GetMetaData(0, key).strip() for key, keyword in DICOM_TAGS.items()
             if reader.HasMetaDataKey(0, key)}  # fmt: skip
     check_size(image.GetSize(), f"'{folder.name}'")
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError("input-color", f"'{folder.name}' holds colour images.", "one number per voxel.")
     return _from_itk(image, folder.name, tags)
+
+
+def _check_slice_positions(folder: Path, reader: sitk.ImageSeriesReader, slices: int) -> None:
+    """A missing or doubled slice would be stretched over without a word: refuse it, and say where it is."""
+    if slices < 2 or not all(reader.HasMetaDataKey(n, IMAGE_POSITION) for n in range(slices)):
+        return
+    positions = np.array([[float(x) for x in reader.GetMetaData(n, IMAGE_POSITION).split("\\")] for n in range(slices)])
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    usual = float(np.median(steps))
+    odd = np.flatnonzero(np.abs(steps - usual) > UNEQUAL_STEPS * usual)
+    if odd.size:
+        first = int(odd[0])
+        seen = (
+            f"Slices {first + 1} and {first + 2} of '{folder.name}' are {steps[first]:g} mm apart, most {usual:g} mm."
+        )
+        raise InputError("input-spacing", seen, "a series without gaps or doubled slices.", "Export the series again.")
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

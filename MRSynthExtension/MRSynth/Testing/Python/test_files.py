@@ -262,6 +262,14 @@ def test_a_dicom_folder_is_one_volume_in_its_place(name: str, tmp_path: Path) ->
     assert volume.name == "series"
 
 
+def test_a_dicom_series_with_a_missing_slice_is_refused(tmp_path: Path) -> None:
+    folder = dicom(tmp_path / "series", grid(SHAPE, SPACING, OBLIQUE))
+    sorted(folder.iterdir())[3].unlink()
+    with pytest.raises(InputError, match="mm apart") as caught:
+        read_volume(folder)
+    assert caught.value.code == "input-spacing"
+
+
 def test_acquisition_tags_of_dicom_are_carried(tmp_path: Path) -> None:
     tags = {"EchoTime": "95", "RepetitionTime": "5000", "SeriesDescription": "T2 axial"}
     volume = read_volume(dicom(tmp_path / "series", grid(SHAPE, SPACING, OBLIQUE), **tags))
