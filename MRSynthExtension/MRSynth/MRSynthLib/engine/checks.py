@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,15 @@ def check_geometry(ijk_to_ras: NDArray[np.float64], what: str) -> None:
         raise InputError("input-spacing", f"{what} has voxels of {seen} mm.", f"spacings from {low} to {high} mm.")
     if abs(np.linalg.det(ijk_to_ras[:3, :3] / spacing)) < SINGULAR:
         raise InputError("input-affine", f"{what} has axes that lie in one plane.", "three independent axes.")
+
+
+def corrupt_file(path: Path, error: Exception) -> InputError:
+    """The error for a file that a library could not read, with the library's reason in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    reason = text.rpartition("ITK ERROR: ")[2]  # without the path of the library's source file
+    if "change spacing" in reason:
+        return InputError("input-spacing", f"'{path.name}': {reason[:300]}.", "spacings above 0 mm.")
+    return InputError("input-corrupt", f"'{path.name}' could not be read: {reason[:300]}.", "a whole, undamaged file.")
 
 
 def checked(volume: Volume) -> tuple[Volume, list[str]]:

@@ -12,7 +12,8 @@ import SimpleITK as sitk
 from engine_helpers import axes_of, grid, rotated, sheared
 
 from MRSynthLib.engine.errors import InputError, OutputError
-from MRSynthLib.engine.files import ItkGeometry, read_volume, sha256_of, write_aside, write_volume
+from MRSynthLib.engine.files import read_volume, sha256_of, write_aside, write_volume
+from MRSynthLib.engine.itk import ItkGeometry
 from MRSynthLib.engine.volume import Volume
 
 SHAPE = (7, 9, 11)  # k, j, i

@@ -1,0 +1,86 @@
+"""NIfTI in and out, by nibabel, with the file's own geometry fields kept."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .checks import check_geometry, check_size, corrupt_file
+from .errors import InputError
+from .volume import Volume
+
+NIFTI2_SIZE = (540).to_bytes(4, "little")  # what a NIfTI-2 file begins with, in its own byte order
+GZIP_LEVEL = 1  # nibabel's: higher levels cost seconds and save a few per cent
+
+
+def read(path: Path) -> Volume:
+    """Read a NIfTI-1 or NIfTI-2 file, compressed or not; see `files.read_volume`."""
+    import nibabel
+
+    try:
+        _check_spacing(path)
+        image = nibabel.load(path)
+        shape = image.shape
+        kind = image.get_data_dtype()
+    except (InputError, PermissionError):
+        raise
+    except Exception as error:  # nibabel raises many kinds for a damaged header
+        raise corrupt_file(path, error) from error
+    if kind.names or kind.kind == "c":
+        raise InputError("input-color", f"'{path.name}' holds {kind} voxels.", "one number per voxel.")
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    check_size(shape, f"'{path.name}'")
+    check_geometry(np.asarray(image.affine, dtype=np.float64), f"'{path.name}'")
+    try:
+        voxels = np.asarray(image.dataobj).reshape(shape, order="F").T
+        voxels = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("="))
+    except Exception as error:  # gzip, zlib, EOF and value errors of a truncated body
+        raise corrupt_file(path, error) from error
+    name = path.name[: path.name.lower().rindex(".nii")]
+    return Volume(voxels, image.affine, header=image.header.copy(), name=name)
+
+
+def _check_spacing(path: Path) -> None:
+    """Nibabel takes a spacing of 0 for 1 mm; where the grid rests on it, that would be a guess."""
+    import nibabel
+    from nibabel.openers import Opener
+
+    with Opener(path) as file:
+        start = file.read(4)
+    kind = nibabel.Nifti2Header if NIFTI2_SIZE in (start, start[::-1]) else nibabel.Nifti1Header
+    with Opener(path) as file:
+        header = kind.from_fileobj(file, check=False)
+    spacing = header["pixdim"][1:4]
+    if header["sform_code"] == 0 and not (np.isfinite(spacing) & (spacing > 0)).all():
+        seen = " x ".join(f"{s:g}" for s in spacing)
+        raise InputError("input-spacing", f"'{path.name}' has voxels of {seen} mm.", "spacings above 0 mm.")
+
+
+def write(volume: Volume, path: Path, description: str) -> None:
+    """Write a NIfTI file; where the volume carries a NIfTI header, its qform, sform and units stay as they were."""
+    import nibabel
+
+    is_nifti = isinstance(volume.header, nibabel.Nifti1Header)
+    header: Any = volume.header.copy() if is_nifti else nibabel.Nifti1Header()
+    header.set_data_dtype(volume.voxels.dtype)
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    image = kind(volume.voxels.T, None if is_nifti else volume.ijk_to_ras, header)
+    if not is_nifti:
+        image.set_sform(volume.ijk_to_ras, code=1)
+        axes = volume.ijk_to_ras[:3, :3] / np.linalg.norm(volume.ijk_to_ras[:3, :3], axis=0)
+        orthogonal = np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)  # a qform cannot hold shears
+        image.set_qform(volume.ijk_to_ras if orthogonal else None, code=1 if orthogonal else 0)
+        image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode("ascii", "replace")[:79]
+    image.header["cal_max"] = image.header["cal_min"] = 0
+    # Streams of our own: on a full disk nibabel leaves its file open, and an open file cannot be removed everywhere.
+    with path.open("wb") as file:
+        if path.suffix.lower() == ".nii":
+            image.to_stream(file)
+        else:
+            with gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as compressed:  # the same bytes in every run
+                image.to_stream(compressed)
