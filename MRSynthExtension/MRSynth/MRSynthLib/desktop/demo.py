@@ -85,6 +85,7 @@ def run(input_path: Path | None, output: Path, model: str | None = None, device:
     from MRSynth import MRSynthLogic
 
     volume = read_volume(input_path) if input_path is not None else None
+    output = output.resolve()  # scene bundles are written to full paths only
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -125,6 +125,14 @@ def test_a_t2_becomes_a_t1(tmp_path: Path, phantom_t2: Volume) -> None:
 
 
 @pytest.mark.usefixtures("without_child")
+def test_a_relative_output_folder_works(tmp_path: Path, phantom_t1: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volume(phantom_t1, tmp_path / "head.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    outcome = demo.run(Path("head.nii.gz"), Path("out"))
+    assert all(path.parent == tmp_path / "out" and path.exists() for path in outcome.files.values())
+
+
+@pytest.mark.usefixtures("without_child")
 def test_a_second_run_replaces_what_the_first_one_wrote(tmp_path: Path, phantom_t1: Volume) -> None:
     path = write_volume(phantom_t1, tmp_path / "head.nii.gz")
     first = demo.run(path, tmp_path / "out")
