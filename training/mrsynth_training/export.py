@@ -111,6 +111,7 @@ def _card(state: dict[str, Any], name: str, licence: str | None, known_failures:
         "config_sha256": state["config_sha256"],
         "training": {
             "config": config["name"],
+            "started_from": state.get("started_from"),
             "steps": state["step"],
             "planned_steps": state["total"],
             "batch_size": config["batch_size"],

@@ -93,8 +93,11 @@ class Run:
     def _build(self, init_from: Path | None) -> None:
         config = self.config
         generator = generators.build(config.generator.name, config.generator.arguments)
+        self.started_from: str | None = None
         if init_from is not None:
-            generator.load_state_dict(read_checkpoint(init_from)["average"])
+            earlier = read_checkpoint(init_from)
+            generator.load_state_dict(earlier["average"])
+            self.started_from = f"{earlier['config']['name']}, {earlier['step']} steps"
         self.average = copy.deepcopy(generator).eval().requires_grad_(False).to(self.fabric.device)
         optimiser = Adam(generator.parameters(), config.learning_rate, betas=config.betas)
         self.generator, self.generator_optimiser = self.fabric.setup(_channels_last(generator), optimiser)
@@ -267,6 +270,7 @@ class Run:
             "seconds": self.seconds,
             "device": str(self.fabric.device),
             "scores": self.scores,
+            "started_from": self.started_from,
             "store": self.store.meta,
             "draws": self.batches.generator.get_state(),
             "torch_random": torch.get_rng_state(),
@@ -287,6 +291,7 @@ class Run:
         self.batches.generator.set_state(state["draws"])
         torch.set_rng_state(state["torch_random"])
         self.step, self.seconds, self.scores = state["step"], state["seconds"], state["scores"]
+        self.started_from = state.get("started_from")
 
 
 def _channels_last(module: nn.Module) -> nn.Module:
