@@ -95,6 +95,7 @@ ERRORS: dict[str, ErrorKind] = {
     "worker-died": ErrorKind(
         "device", "The background process ended without a result.", "Run again; the message holds its last words."
     ),
+    "run-in-progress": ErrorKind("device", "Another run is under way.", "Wait until it has ended, or cancel it."),
     "cancelled": ErrorKind("cancelled", "The run was cancelled.", "Run again when you like; nothing was written."),
 }
 
