@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 USAGE = 2
 EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 input or mask, 4 model, 5 output,
-6 device, 7 cancelled. Nothing is written unless the code is 0."""
+6 device, 7 cancelled, 8 installation. Nothing is written unless the code is 0."""
 
 
 class _UsageError(Exception):

@@ -74,6 +74,10 @@ ERRORS: dict[str, ErrorKind] = {
     "model-shape": ErrorKind(
         "model", "The weights do not fit the generator of the card.", "Export with `mrsynth-train export`."
     ),
+    "model-name-taken": ErrorKind(
+        "model", "Another checkpoint of that name is installed.", "Remove that one first, or export under a new name."
+    ),
+    "model-shipped": ErrorKind("model", "The checkpoint is a part of MRSynth.", "Keep it; only added ones are removed."),
     "output-folder-missing": ErrorKind("output", "The output's folder does not exist.", "Create the folder."),
     "output-not-writable": ErrorKind(
         "output", "The output cannot be written there.", "Choose a folder that you may write to."
@@ -96,6 +100,65 @@ ERRORS: dict[str, ErrorKind] = {
         "device", "The background process ended without a result.", "Run again; the message holds its last words."
     ),
     "run-in-progress": ErrorKind("device", "Another run is under way.", "Wait until it has ended, or cancel it."),
+    "install-declined": ErrorKind(
+        "install", "The installation was not agreed to.", "Press Install when you want it; nothing was changed."
+    ),
+    "install-extension-missing": ErrorKind(
+        "install",
+        "The PyTorch extension of 3D Slicer is not installed.",
+        "View > Extensions Manager, search for PyTorch, Install, restart 3D Slicer. Or install from a folder.",
+    ),
+    "install-network": ErrorKind(
+        "install",
+        "The download server cannot be reached.",
+        "Check the network and try again; without one, use Install from folder.",
+    ),
+    "install-proxy": ErrorKind(
+        "install",
+        "The proxy refuses the connection or cannot be reached.",
+        "Set HTTPS_PROXY to http://user:password@host:port before 3D Slicer starts, or use Install from folder.",
+    ),
+    "install-certificate": ErrorKind(
+        "install",
+        "The server's certificate is not trusted, as behind a firewall that opens encrypted traffic.",
+        "Set PIP_CERT to your hospital's certificate file (.pem) before 3D Slicer starts, or use Install from folder.",
+    ),
+    "install-path-too-long": ErrorKind(
+        "install",
+        "A path is longer than Windows allows (260 characters).",
+        "Enable long paths in Windows, or install 3D Slicer into a short path such as C:\\Slicer.",
+    ),
+    "install-disk-full": ErrorKind(
+        "install", "The disk is full.", "Free some space on the disk of 3D Slicer, then press Install again."
+    ),
+    "install-not-writable": ErrorKind(
+        "install",
+        "The Python folder of 3D Slicer may not be written to.",
+        "Install 3D Slicer into a folder of your own, or ask whoever administers it to press Install once.",
+    ),
+    "install-in-use": ErrorKind(
+        "install",
+        "A file of PyTorch is in use by a running program.",
+        "Restart 3D Slicer and press Install before anything else.",
+    ),
+    "install-no-build": ErrorKind(
+        "install",
+        "There is no build of PyTorch for this system and version of Python.",
+        "Use a current 3D Slicer on 64-bit Windows, macOS or Linux.",
+    ),
+    "install-wheels-missing": ErrorKind(
+        "install",
+        "The folder lacks packages that are needed.",
+        "Collect them for this system and version of Python, see docs/install.md.",
+    ),
+    "install-broken": ErrorKind(
+        "install",
+        "PyTorch or safetensors is installed, but does not work.",
+        "Restart 3D Slicer and press Install; it removes what is broken and installs anew.",
+    ),
+    "install-failed": ErrorKind(
+        "install", "The installer failed for another reason.", "The message holds its last words; try again once."
+    ),
     "cancelled": ErrorKind("cancelled", "The run was cancelled.", "Run again when you like; nothing was written."),
 }
 
@@ -166,11 +229,18 @@ class Cancelled(MRSynthError):
         return type(self), ()
 
 
+class InstallError(MRSynthError):
+    """What MRSynth needs could not be installed."""
+
+    exit_code = 8
+
+
 FAMILIES: dict[str, type[MRSynthError]] = {
     "input": InputError,
     "model": ModelError,
     "output": OutputError,
     "device": DeviceError,
+    "install": InstallError,
     "cancelled": Cancelled,
 }
 
