@@ -1,4 +1,4 @@
-"""MRSynth in 3D Slicer: the missing T1- or T2-weighted volume of a brain, from the Python console.
+"""MRSynth in 3D Slicer: the missing T1- or T2-weighted volume of a brain, from a panel or the Python console.
 
     from MRSynth import MRSynthLogic
     t2 = MRSynthLogic().synthesize(slicer.util.getNode("MRHead"))
@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 import slicer
 
+from slicer.util import VTKObservationMixin
+
 from MRSynthLib.desktop import results, runner
+from MRSynthLib.desktop.words import _
 from MRSynthLib.engine.errors import ModelError
 
 try:
@@ -24,11 +27,12 @@ try:
         ScriptedLoadableModule,
         ScriptedLoadableModuleLogic,
         ScriptedLoadableModuleTest,
+        ScriptedLoadableModuleWidget,
     )
 except ImportError:
     # slicer-core (real MRML without the application) has no scripted modules; the logic needs nothing of
     # them.
-    ScriptedLoadableModule = ScriptedLoadableModuleLogic = object
+    ScriptedLoadableModule = ScriptedLoadableModuleLogic = ScriptedLoadableModuleWidget = object
     ScriptedLoadableModuleTest = unittest.TestCase
 
 
@@ -37,20 +41,79 @@ class MRSynth(ScriptedLoadableModule):
 
     def __init__(self, parent: Any) -> None:
         super().__init__(parent)
-        parent.title = "MRSynth"
-        parent.categories = ["Image Synthesis"]
+        parent.title = _("MRSynth")
+        parent.categories = [_("Image Synthesis")]
         parent.dependencies = []
         parent.contributors = ["The MRSynth developers"]
-        parent.helpText = (
+        parent.helpText = _(
             "Synthesizes the missing T1- or T2-weighted volume of a brain from the other one. "
             "Research only, not for diagnosis: a synthetic volume may hide or invent lesions."
         )
-        parent.acknowledgementText = (
+        parent.acknowledgementText = _(
             "After Fu et al., MR image generation method based on dense connection self-inverse generative "
             "adversarial network."
         )
-        # There is no panel yet, and an entry that opens an empty one would mislead; the logic works without.
-        parent.hidden = True
+        slicer.app.connect("startupCompleted()", self._onStartupCompleted)
+
+    def _onStartupCompleted(self) -> None:
+        """Offer the sample data, and mark synthetic volumes in the slice views of every module."""
+        from MRSynthLib.desktop import marks, samples
+
+        samples.register()
+        marks.start()
+
+
+class MRSynthWidget(ScriptedLoadableModuleWidget):
+    """The module's panel: loads MRSynth.ui, and hands everything else to `MRSynthLib.desktop.panel`."""
+
+    def __init__(self, parent: Any = None) -> None:
+        self.logic: MRSynthLogic | None = None
+        self.panel: Any = None
+        self._observers = VTKObservationMixin()
+        super().__init__(parent)  # calls setup() where there is no parent
+
+    def setup(self) -> None:
+        """Make the panel."""
+        super().setup()
+        # Imported here, because the panel needs the application, which slicer-core is not.
+        from MRSynthLib.desktop import marks
+        from MRSynthLib.desktop.panel import Panel
+
+        form = slicer.util.loadUI(self.resourcePath("UI/MRSynth.ui"))
+        self.layout.addWidget(form)
+        form.setMRMLScene(slicer.mrmlScene)
+        self.logic = MRSynthLogic()
+        self.panel = Panel(slicer.util.childWidgetVariables(form), self.logic)
+        marks.start()  # again, for a module that was loaded after the application had started
+        scene = slicer.mrmlScene
+        self._observers.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
+        self._observers.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
+        self._observers.addObserver(scene, scene.EndImportEvent, self._onSceneEndClose)
+        self._attach()
+
+    def enter(self) -> None:
+        """The user opens the module."""
+        self._attach()
+        self.panel.enter()
+
+    def exit(self) -> None:
+        """The user opens another module; a run goes on."""
+        self.panel.leave()
+
+    def cleanup(self) -> None:
+        """The module is reloaded, or the application ends."""
+        self._observers.removeObservers()
+        if self.panel is not None:
+            self.panel.close()
+
+    def _attach(self) -> None:
+        self.panel.attach(self.logic.getParameterNode())
+
+    def _onSceneStartClose(self, caller: Any, event: str) -> None:
+        self.panel.attach(None)
+
+    def _onSceneEndClose(self, caller: Any, event: str) -> None:
+        self._attach()
 
 
 class MRSynthLogic(ScriptedLoadableModuleLogic):
@@ -65,6 +128,12 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
     def __init__(self, run: Callable[..., runner.RunResult] = runner.run) -> None:
         super().__init__()
         self._run = run
+
+    def getParameterNode(self) -> Any:
+        """Return the panel's choices in this scene, as an `MRSynthParameterNode`; 3D Slicer only."""
+        from MRSynthLib.desktop.parameters import MRSynthParameterNode
+
+        return MRSynthParameterNode(super().getParameterNode())
 
     def synthesize(
         self,

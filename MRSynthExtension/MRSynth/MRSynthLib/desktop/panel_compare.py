@@ -1,0 +1,129 @@
+"""Panel, compare: source and result side by side, faded or flickering, and scored against an acquired volume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import slicer
+
+from MRSynthLib.engine.errors import MRSynthError
+
+from . import scoring
+from .compare import Comparison
+from .panel_section import Section
+from .pump import every
+from .results import SOURCE_ROLE
+from .words import _
+
+if TYPE_CHECKING:
+    from .panel import Panel
+    from .pump import Pump
+
+_FLICKER = 700  # ms; far slower than what may trigger seizures (three flashes a second)
+
+
+class CompareSection(Section):
+    """Looks at the synthetic volume that is chosen, together with the source that it was made from."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(panel)
+        self._comparison: Comparison | None = None
+        self._pair: tuple[str, str] | None = None
+        self._flicker: Pump | None = None
+        self._scored = ""
+        self.ui.sideBySideButton.connect("toggled(bool)", self._on_side_by_side)
+        self.ui.flickerButton.connect("toggled(bool)", self._on_flicker)
+        self.ui.fadeSlider.connect("valueChanged(double)", self._on_fade)
+        self.ui.scoreButton.connect("clicked(bool)", self._on_score)
+
+    def show_result(self, node: slicer.vtkMRMLScalarVolumeNode) -> None:
+        """Show a new result over its source, in the layout that the user has."""
+        source = node.GetNodeReference(SOURCE_ROLE)
+        if source is not None:
+            self._compare(source, node).show()
+
+    def update(self) -> None:
+        """Offer only what can be done with what is chosen."""
+        synthetic, source = self._chosen()
+        possible = source is not None
+        for widget in (self.ui.sideBySideButton, self.ui.flickerButton, self.ui.fadeSlider, self.ui.fadeLabel):
+            widget.setEnabled(possible)
+        if not possible:
+            self.ui.sideBySideButton.setChecked(False)
+            self.ui.flickerButton.setChecked(False)
+        acquired = self.parameters.acquired
+        self.ui.scoreButton.setEnabled(possible and acquired is not None and acquired is not synthetic)
+        hint = "" if possible else _("Choose a synthetic volume above, or make one, to compare it with its source.")
+        self.ui.compareHintLabel.setText(hint)
+        self.ui.compareHintLabel.setVisible(bool(hint))
+        self.ui.scoreLabel.setText(self._scored)
+        self.ui.scoreLabel.setVisible(bool(self._scored))
+
+    def leave(self) -> None:
+        """Stop flickering: the user looks at something else."""
+        self.ui.flickerButton.setChecked(False)
+
+    def close(self) -> None:
+        """Give the user's layout back."""
+        self._stop_flicker()
+        if self._comparison is not None and self.ui.sideBySideButton.checked:
+            self._comparison.side_by_side(False)
+        self._comparison = None
+
+    def _chosen(self) -> tuple[slicer.vtkMRMLScalarVolumeNode | None, slicer.vtkMRMLScalarVolumeNode | None]:
+        """The chosen result and the source that it was made from, or None for what is not there."""
+        synthetic = self.parameters.synthetic
+        if synthetic is None or not synthetic.GetAttribute("MRSynth.Synthetic"):
+            return synthetic, None
+        return synthetic, synthetic.GetNodeReference(SOURCE_ROLE)
+
+    def _compare(self, source: slicer.vtkMRMLVolumeNode, synthetic: slicer.vtkMRMLVolumeNode) -> Comparison:
+        pair = (source.GetID(), synthetic.GetID())
+        if self._comparison is None or pair != self._pair:
+            self.ui.sideBySideButton.setChecked(False)
+            self.ui.flickerButton.setChecked(False)
+            self._comparison, self._pair = Comparison(slicer.mrmlScene, source, synthetic), pair
+            self._scored = ""
+        return self._comparison
+
+    def _current(self) -> Comparison | None:
+        synthetic, source = self._chosen()
+        return self._compare(source, synthetic) if source is not None else None
+
+    def _on_side_by_side(self, on: bool) -> None:
+        if self.panel.parameters is not None and (comparison := self._current()) is not None:
+            comparison.side_by_side(on)
+
+    def _on_fade(self, opacity: float) -> None:
+        if self.panel.parameters is not None and (comparison := self._current()) is not None:
+            comparison.fade(opacity)
+
+    def _on_flicker(self, on: bool) -> None:
+        self._stop_flicker()
+        if on:
+            self._flicker = every(_FLICKER, self._tick)
+        elif self.panel.parameters is not None and (comparison := self._current()) is not None:
+            comparison.fade(self.parameters.fade)
+
+    def _tick(self) -> None:
+        if self.panel.parameters is not None and (comparison := self._current()) is not None:
+            comparison.flicker()
+
+    def _stop_flicker(self) -> None:
+        if self._flicker is not None:
+            self._flicker.stop()
+        self._flicker = None
+
+    def _on_score(self, checked: bool = False) -> None:
+        synthetic, _source = self._chosen()
+        try:
+            with slicer.util.WaitCursor():
+                scored = scoring.score(synthetic, self.parameters.acquired, self.parameters.mask)
+        except MRSynthError as error:
+            self._scored = f"⚠ {error.seen} {error.remedy}"
+        else:
+            brain = scored.scores["brain"]
+            self._scored = _("Within the brain: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, MAE {mae:.0f} of 1000.").format(
+                psnr=brain["psnr"], ssim=brain["ssim"], mae=1000 * brain["mae"]
+            )
+        self.panel.update()

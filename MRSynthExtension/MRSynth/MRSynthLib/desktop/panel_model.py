@@ -1,0 +1,202 @@
+"""Panel, model and device: which checkpoint, its card, where to compute, and how long it may take."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import slicer
+
+from MRSynthLib.engine import checkpoint, library
+from MRSynthLib.engine.errors import MRSynthError
+from MRSynthLib.engine.probe import Probe, estimate_seconds
+
+from .card import card_html
+from .mrml import spacing_of
+from .panel_section import Section, choose, chosen
+from .parameters import AUTOMATIC
+from .probing import DeviceProbe
+from .pump import every
+from .words import _
+
+if TYPE_CHECKING:
+    from .panel import Panel
+    from .pump import Pump
+
+_POLL = 200  # ms between looks at the probe
+
+
+class ModelSection(Section):
+    """Checkpoints and devices.
+
+    Attributes
+    ----------
+    probe : Probe or None
+        What this computer can do; None until it is known.
+    """
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(panel)
+        self.probe: Probe | None = None
+        self._probing: DeviceProbe | None = None
+        self._pump: Pump | None = None
+        self._probe_failed = ""
+        self._paths: dict[str, Path] = {}
+        self.ui.deviceSelector.addItem(_("Automatic"), AUTOMATIC)
+        self.ui.deviceSelector.addItem(_("CPU"), "cpu")
+        self._list_models()
+        self.ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
+        self.ui.deviceSelector.connect("currentIndexChanged(int)", self._on_device)
+        self.ui.addModelButton.connect("clicked(bool)", self._on_add)
+        self.ui.openModelsButton.connect("clicked(bool)", self._on_open)
+        self.ui.removeModelButton.connect("clicked(bool)", self._on_remove)
+
+    def enter(self) -> None:
+        """List the checkpoints anew, and look at the computer once."""
+        self._list_models()
+        if self.probe is None and self._probing is None and self.panel.setup.ready:
+            self._start_probe()
+
+    def update(self) -> None:
+        """Select what the parameter node says, and show its card."""
+        name = self.parameters.model or checkpoint.DEFAULT
+        choose(self.ui.modelSelector, name)
+        self._show_card(name)
+        path = self._paths.get(name)
+        self.ui.removeModelButton.setEnabled(path is not None and not library.is_shipped(path))
+        if self.ui.deviceSelector.findData(self.parameters.device) < 0:  # of another computer's scene
+            self.parameters.device = AUTOMATIC
+        choose(self.ui.deviceSelector, self.parameters.device)
+        self.ui.deviceReasonLabel.setText(self._reason())
+
+    def estimate(self) -> str:
+        """How long a run on the chosen source may take, in words; "" while that is not known."""
+        source = self.parameters.source
+        if source is None or source.GetImageData() is None or self.panel.volumes.refusal:
+            return ""
+        if self.probe is None:
+            return _("Measuring how fast this computer is …") if self._probing else ""
+        device = self.parameters.device
+        device = self.probe.automatic if device == AUTOMATIC else device
+        shape = source.GetImageData().GetDimensions()[::-1]
+        seconds = estimate_seconds(self.probe, device, shape, spacing_of(source))
+        return _("Takes about {seconds:.0f} s on {device}.").format(seconds=max(1.0, seconds), device=device)
+
+    def close(self) -> None:
+        """End the probe."""
+        self._stop_probe()
+
+    # Checkpoints
+
+    def _list_models(self) -> None:
+        self._paths = {path.stem: path for path in reversed(checkpoint.installed())}
+        selector = self.ui.modelSelector
+        blocked = selector.blockSignals(True)
+        selector.clear()
+        for name, path in sorted(self._paths.items(), key=lambda item: (item[0] != checkpoint.DEFAULT, item[0])):
+            selector.addItem(name if library.is_shipped(path) else _("{name} (added)").format(name=name), name)
+        selector.blockSignals(blocked)
+
+    def _show_card(self, name: str) -> None:
+        try:
+            path = self._paths[name]
+            html = card_html(checkpoint.read_card(path))
+        except KeyError:
+            html = _("The model “{name}” is not installed. Add it, or choose another one.").format(name=escape(name))
+        except MRSynthError as error:
+            html = f"⚠ {escape(error.seen)} {escape(error.remedy)}"
+        if self.ui.cardBrowser.property("shown") != html:  # setting it anew would scroll to the top
+            self.ui.cardBrowser.setProperty("shown", html)
+            self.ui.cardBrowser.setHtml(html)
+
+    def _on_model(self, index: int) -> None:
+        if self.panel.parameters is not None and chosen(self.ui.modelSelector):
+            self.parameters.model = chosen(self.ui.modelSelector)
+
+    def _on_add(self, checked: bool = False) -> None:
+        import qt
+
+        title = _("Add a checkpoint")
+        kinds = _("Checkpoints") + f" (*{checkpoint.SUFFIX})"
+        path = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", kinds)
+        if not path:
+            return
+        try:
+            added = library.add(path)
+        except MRSynthError as error:
+            slicer.util.errorDisplay(f"{error.seen}\n\n{error.remedy}", windowTitle=title)
+            return
+        self._list_models()
+        self.parameters.model = added.stem
+        self.panel.update()
+
+    def _on_open(self, checked: bool = False) -> None:
+        import qt
+
+        folder = library.user_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
+
+    def _on_remove(self, checked: bool = False) -> None:
+        name = chosen(self.ui.modelSelector)
+        question = _("Delete the checkpoint “{name}” from the folder of added ones? This cannot be undone.")
+        if not slicer.util.confirmOkCancelDisplay(question.format(name=name), windowTitle=_("Remove a checkpoint")):
+            return
+        try:
+            library.remove(name)
+        except MRSynthError as error:
+            slicer.util.errorDisplay(f"{error.seen}\n\n{error.remedy}")
+        self._list_models()
+        self.parameters.model = ""
+        self.panel.update()
+
+    # Devices
+
+    def _start_probe(self) -> None:
+        self._probing = DeviceProbe()
+        try:
+            self._probing.start()
+        except MRSynthError as error:
+            self._probing, self._probe_failed = None, str(error.seen)
+            return
+        self._pump = every(_POLL, self._poll_probe)
+
+    def _poll_probe(self) -> None:
+        if self._probing is None or not self._probing.poll():
+            return
+        try:
+            self.probe, self._probe_failed = self._probing.result(), ""
+        except MRSynthError as error:
+            self._probe_failed = error.seen
+        self._stop_probe()
+        self._list_devices()
+        self.panel.update()
+
+    def _stop_probe(self) -> None:
+        if self._pump is not None:
+            self._pump.stop()
+        if self._probing is not None:
+            self._probing.cancel()
+        self._pump = self._probing = None
+
+    def _list_devices(self) -> None:
+        if self.probe is None:
+            return
+        selector = self.ui.deviceSelector
+        for one in self.probe.devices:
+            if one.usable and selector.findData(one.device) < 0:
+                selector.addItem(f"{one.name} ({one.device})", one.device)
+
+    def _reason(self) -> str:
+        if self.probe is None:
+            if self._probe_failed:
+                return _("This computer could not be measured: {reason}").format(reason=self._probe_failed)
+            return _("Looking at this computer …") if self._probing else ""
+        device = self.parameters.device
+        device = self.probe.automatic if device == AUTOMATIC else device
+        return next((one.reason for one in self.probe.devices if one.device == device), "")
+
+    def _on_device(self, index: int) -> None:
+        if self.panel.parameters is not None and chosen(self.ui.deviceSelector):
+            self.parameters.device = chosen(self.ui.deviceSelector)

@@ -1,0 +1,50 @@
+"""What every section of the panel is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .panel import Panel
+    from .parameters import MRSynthParameterNode
+
+
+class Section:
+    """A part of the panel: connects its widgets when it is made, and keeps them true afterwards."""
+
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
+        self.ui: Any = panel.ui
+
+    @property
+    def parameters(self) -> MRSynthParameterNode:
+        """The choices; sections are only called while there are some."""
+        parameters = self.panel.parameters
+        assert parameters is not None, "no parameter node is attached"
+        return parameters
+
+    def update(self) -> None:
+        """Bring the widgets in line with the choices."""
+
+    def enter(self) -> None:
+        """The panel is shown."""
+
+    def leave(self) -> None:
+        """Another module is shown."""
+
+    def close(self) -> None:
+        """The panel goes away: leave nothing behind."""
+
+
+def choose(combo: Any, value: str) -> None:
+    """Select the item of a combo box that carries `value`, if there is one, without a signal."""
+    index = combo.findData(value)
+    if index >= 0 and index != combo.currentIndex:
+        blocked = combo.blockSignals(True)
+        combo.setCurrentIndex(index)
+        combo.blockSignals(blocked)
+
+
+def chosen(combo: Any) -> str:
+    """Return the value that the selected item of a combo box carries; "" where none is selected."""
+    return str(combo.itemData(combo.currentIndex) or "")

@@ -1,0 +1,81 @@
+"""Panel, setup: what is missing before the first run, and getting it after one consent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import slicer
+
+from MRSynthLib.engine.errors import MRSynthError
+
+from . import install
+from .panel_section import Section
+from .words import _
+
+if TYPE_CHECKING:
+    from .panel import Panel
+
+
+class SetupSection(Section):
+    """PyTorch and safetensors: whether they are there, and how they come."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(panel)
+        self._setup = install.look()
+        self.ui.installButton.connect("clicked(bool)", self._on_install)
+        self.ui.installFolderButton.connect("clicked(bool)", self._on_install_folder)
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything is there that a run needs."""
+        return self._setup.ready
+
+    def made_ready(self) -> bool:
+        """Return whether a run can start; offers to install what is missing."""
+        return self.ready or self._install()
+
+    def enter(self) -> None:
+        """Look again: the user may have installed something meanwhile."""
+        self._setup = install.look()
+
+    def update(self) -> None:
+        """Show the offer to install only while something is missing."""
+        self.ui.setupFrame.setVisible(not self.ready)
+        self.ui.setupLabel.setText(self._setup.explanation)
+
+    def _on_install(self, checked: bool = False) -> None:
+        self._install()
+
+    def _install(self) -> bool:
+        title = _("Install what MRSynth needs")
+        if not slicer.util.confirmOkCancelDisplay(install.consent(self._setup), windowTitle=title):
+            return False
+        return self._carry_out(lambda on_step: install.install(self._setup, on_step))
+
+    def _on_install_folder(self, checked: bool = False) -> None:
+        import qt
+
+        title = _("Folder with wheels and checkpoints")
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
+        if folder:
+            self._carry_out(lambda on_step: install.install_from_folder(folder, on_step))
+
+    def _carry_out(self, work: Callable[[Callable[..., None]], object]) -> bool:
+        """Install with the steps shown below the button; say what to do where it fails."""
+        try:
+            work(self._on_step)
+        except MRSynthError as error:
+            logging.error("MRSynth: %s [%s]", error, error.code)
+            self.panel.run.last_error = error
+            self.panel.run.say("")
+            slicer.util.errorDisplay(f"{error.seen}\n\n{error.remedy}", windowTitle=_("Not installed"))
+        else:
+            self.panel.run.say(_("Installed."))
+        self.panel.enter()
+        return self.ready
+
+    def _on_step(self, text: str, fraction: float | None = None) -> None:
+        self.panel.run.say(text)
+        slicer.app.processEvents()
