@@ -31,7 +31,7 @@ SUFFIX = ".safetensors"
 METADATA_KEY = "mrsynth_card"
 MAX_HEADER = 16 << 20
 SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
-USER_MODELS = "MRSYNTH_MODELS"  # environment variable: a further folder with checkpoints
+USER_MODELS = "MRSYNTH_MODELS"  # environment variable: the folder of the user's checkpoints, see `library`
 DEFAULT = "mrsynth-native"
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -112,14 +112,16 @@ class Checkpoint:
 
 
 def models_folders() -> list[Path]:
-    """Where checkpoints are looked for: the shipped folder and, where set, that of ``MRSYNTH_MODELS``."""
-    further = os.environ.get(USER_MODELS)
-    return [SHIPPED, *([Path(further)] if further else [])]
+    """Where checkpoints are looked for: the shipped folder and the user's."""
+    from .library import user_folder
+
+    return [SHIPPED, user_folder()]
 
 
 def installed() -> list[Path]:
-    """Paths of all installed checkpoints."""
-    return [path for folder in models_folders() if folder.is_dir() for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    """Paths of all installed checkpoints, whole or broken; a file that is still being written begins with a dot."""
+    found = [path for folder in models_folders() for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
 def find(name: str | os.PathLike[str] | None = None) -> Path:

@@ -77,7 +77,9 @@ ERRORS: dict[str, ErrorKind] = {
     "model-name-taken": ErrorKind(
         "model", "Another checkpoint of that name is installed.", "Remove that one first, or export under a new name."
     ),
-    "model-shipped": ErrorKind("model", "The checkpoint is a part of MRSynth.", "Keep it; only added ones are removed."),
+    "model-shipped": ErrorKind(
+        "model", "The checkpoint is a part of MRSynth.", "Keep it; only added ones are removed."
+    ),
     "output-folder-missing": ErrorKind("output", "The output's folder does not exist.", "Create the folder."),
     "output-not-writable": ErrorKind(
         "output", "The output cannot be written there.", "Choose a folder that you may write to."

@@ -83,6 +83,15 @@ def phantom(contrast: str, *, skull: bool = True) -> Volume:
     return Volume(voxels=np.rint(voxels).astype(np.int16), ijk_to_ras=affine, name=f"phantom {contrast.upper()}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's folder of checkpoints: an empty one, also for child processes, and never the real one."""
+    folder = tmp_path_factory.mktemp("user models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRSYNTH_MODELS", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def phantom_t1() -> Volume:
     """Whole-head phantom, T1 contrast, int16, (40, 48, 40) at 4.25 mm."""
