@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import slicer
-
 from slicer.util import VTKObservationMixin
 
 from MRSynthLib.desktop import results, runner
