@@ -125,11 +125,11 @@ def test_what_was_added_can_be_removed(folder: Path, tiny_checkpoint: Path, by: 
     added = library.add(tiny_checkpoint)
     if by == "card":
         added = added.rename(folder / "renamed.safetensors")
-    names = {"name": added.stem, "file": added.name, "path": str(added), "card": "tiny-untrained"}
-    assert library.remove(names[by]) == added
+    known_as = {"name": added.stem, "file": added.name, "path": str(added), "card": "tiny-untrained"}
+    assert library.remove(known_as[by]) == added
     assert names(folder) == []
     with pytest.raises(ModelError) as caught:
-        library.remove(names[by])
+        library.remove(known_as[by])
     assert caught.value.code == "model-not-found"
 
 
