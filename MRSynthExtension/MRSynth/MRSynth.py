@@ -66,7 +66,7 @@ class MRSynthWidget(ScriptedLoadableModuleWidget):
     """The module's panel: loads MRSynth.ui, and hands everything else to `MRSynthLib.desktop.panel`."""
 
     def __init__(self, parent: Any = None) -> None:
-        self.logic: MRSynthLogic | None = None
+        self.logic: Any = None
         self.panel: Any = None
         self._observers = VTKObservationMixin()
         super().__init__(parent)  # calls setup() where there is no parent
@@ -132,7 +132,8 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
         """Return the panel's choices in this scene, as an `MRSynthParameterNode`; 3D Slicer only."""
         from MRSynthLib.desktop.parameters import MRSynthParameterNode
 
-        return MRSynthParameterNode(super().getParameterNode())
+        wrapper: Any = MRSynthParameterNode  # made by a decorator that has no types
+        return wrapper(super().getParameterNode())
 
     def synthesize(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import slicer
 import vtk
@@ -13,9 +13,6 @@ from .panel_model import ModelSection
 from .panel_run import RunSection
 from .panel_setup import SetupSection
 from .panel_volumes import VolumesSection
-
-if TYPE_CHECKING:
-    from .parameters import MRSynthParameterNode
 
 
 class Panel:
@@ -37,7 +34,7 @@ class Panel:
     def __init__(self, ui: Any, logic: Any) -> None:
         self.ui = ui
         self.logic = logic
-        self.parameters: MRSynthParameterNode | None = None
+        self.parameters: Any = None
         self._gui_tag: int | None = None
         self._observer: int | None = None
         self.setup = SetupSection(self)
@@ -48,8 +45,8 @@ class Panel:
         self.run = RunSection(self)
         self._sections = (self.setup, self.volumes, self.model, self.compare, self.help, self.run)
 
-    def attach(self, parameters: MRSynthParameterNode | None) -> None:
-        """Show the choices of this parameter node from now on, and write the user's into it."""
+    def attach(self, parameters: Any) -> None:
+        """Show the choices of this `MRSynthParameterNode`, or of none, and write the user's into it from now on."""
         if self.parameters is not None:
             self.parameters.disconnectGui(self._gui_tag)
             self.parameters.RemoveObserver(self._observer)

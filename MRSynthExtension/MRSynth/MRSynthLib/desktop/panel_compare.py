@@ -11,13 +11,12 @@ from MRSynthLib.engine.errors import MRSynthError
 from . import scoring
 from .compare import Comparison
 from .panel_section import Section
-from .pump import every
+from .pump import Pump
 from .results import SOURCE_ROLE
 from .words import _
 
 if TYPE_CHECKING:
     from .panel import Panel
-    from .pump import Pump
 
 _FLICKER = 700  # ms; far slower than what may trigger seizures (three flashes a second)
 
@@ -101,13 +100,16 @@ class CompareSection(Section):
     def _on_flicker(self, on: bool) -> None:
         self._stop_flicker()
         if on:
-            self._flicker = every(_FLICKER, self._tick)
+            self._flicker = Pump(self._tick, _FLICKER)
         elif self.panel.parameters is not None and (comparison := self._current()) is not None:
             comparison.fade(self.parameters.fade)
 
-    def _tick(self) -> None:
-        if self.panel.parameters is not None and (comparison := self._current()) is not None:
+    def _tick(self) -> bool:
+        """Show the other one of the two; over where there is nothing left to compare."""
+        comparison = self._current() if self.panel.parameters is not None else None
+        if comparison is not None:
             comparison.flicker()
+        return comparison is None
 
     def _stop_flicker(self) -> None:
         if self._flicker is not None:

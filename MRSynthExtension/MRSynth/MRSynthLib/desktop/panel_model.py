@@ -13,16 +13,14 @@ from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.probe import Probe, estimate_seconds
 
 from .card import card_html
-from .mrml import spacing_of
 from .panel_section import Section, choose, chosen
 from .parameters import AUTOMATIC
 from .probing import DeviceProbe
-from .pump import every
+from .pump import Pump
 from .words import _
 
 if TYPE_CHECKING:
     from .panel import Panel
-    from .pump import Pump
 
 _POLL = 200  # ms between looks at the probe
 
@@ -80,7 +78,7 @@ class ModelSection(Section):
         device = self.parameters.device
         device = self.probe.automatic if device == AUTOMATIC else device
         shape = source.GetImageData().GetDimensions()[::-1]
-        seconds = estimate_seconds(self.probe, device, shape, spacing_of(source))
+        seconds = estimate_seconds(self.probe, device, shape, source.GetSpacing())
         return _("Takes about {seconds:.0f} s on {device}.").format(seconds=max(1.0, seconds), device=device)
 
     def close(self) -> None:
@@ -160,11 +158,14 @@ class ModelSection(Section):
         except MRSynthError as error:
             self._probing, self._probe_failed = None, str(error.seen)
             return
-        self._pump = every(_POLL, self._poll_probe)
+        self._pump = Pump(self._poll_probe, _POLL)
 
-    def _poll_probe(self) -> None:
-        if self._probing is None or not self._probing.poll():
-            return
+    def _poll_probe(self) -> bool:
+        """Take the probe's answer when it is there; return whether there is nothing more to wait for."""
+        if self._probing is None:
+            return True
+        if not self._probing.poll():
+            return False
         try:
             self.probe, self._probe_failed = self._probing.result(), ""
         except MRSynthError as error:
@@ -172,6 +173,7 @@ class ModelSection(Section):
         self._stop_probe()
         self._list_devices()
         self.panel.update()
+        return True
 
     def _stop_probe(self) -> None:
         if self._pump is not None:

@@ -22,6 +22,7 @@ _STAGES = {
     "synthesize": _("Synthesizing"),
     "cycle": _("Synthesizing back"),
     "restore": _("Putting the result on the source's grid"),
+    "import": _("Showing the result"),
 }
 
 

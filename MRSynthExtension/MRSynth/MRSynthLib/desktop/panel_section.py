@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .panel import Panel
-    from .parameters import MRSynthParameterNode
 
 
 class Section:
@@ -17,8 +16,8 @@ class Section:
         self.ui: Any = panel.ui
 
     @property
-    def parameters(self) -> MRSynthParameterNode:
-        """The choices; sections are only called while there are some."""
+    def parameters(self) -> Any:
+        """The choices (`MRSynthParameterNode`); sections are only called while there are some."""
         parameters = self.panel.parameters
         assert parameters is not None, "no parameter node is attached"
         return parameters
