@@ -1,7 +1,8 @@
 """The scores of the project's protocol, version 1 (see training/README.md), as functions of arrays.
 
-Images are in [0, 1], background exactly 0, data range 1. `reference` is acquired, `synthetic` is used on its own
-declared scale: neither is ever fitted to the other.
+`paper` and `brain` are the engine's, so that a user's volume and a checkpoint's card are scored by the same code;
+what only training needs stands here. Images are in [0, 1], background exactly 0, data range 1. `reference` is
+acquired, `synthetic` is used on its own declared scale: neither is ever fitted to the other.
 """
 
 from __future__ import annotations
@@ -11,112 +12,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.registration import phase_cross_correlation
 
 from MRSynthLib.engine import standard_space
+from MRSynthLib.engine.scores import HIGHEST_PSNR, PROTOCOL_VERSION, Scores, paper, paper_slices, ssim_map, within
 from MRSynthLib.engine.volume import Volume
 
-PROTOCOL_VERSION = 1
-WINDOW = 7  # pixels, side of the SSIM window
-HIGHEST_PSNR = 100.0  # dB; what identical images score, so that means stay finite
-PAPER_SLICES = 81
+__all__ = [
+    "HIGHEST_PSNR",
+    "PROTOCOL_VERSION",
+    "Scores",
+    "drift",
+    "paper",
+    "paper_slices",
+    "rim",
+    "shift",
+    "ssim_map",
+    "summary",
+    "within",
+]
+
 RIM_MM = 5.0
 LEAST_AREA = 0.1  # slices with less brain than this share of the largest one are left out of `drift`
 UPSAMPLING = 20  # `shift` is found to 1/20 voxel
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
-Scores = dict[str, float]
-
-
-def psnr_of(mean_squared_error: float) -> float:
-    """PSNR in dB at data range 1, at most `HIGHEST_PSNR`."""
-    return float(min(HIGHEST_PSNR, -10 * np.log10(max(mean_squared_error, 1e-30))))
-
-
-def paper_slices(volume: Volume, brain: Mask) -> tuple[standard_space.StandardSpace, slice]:
-    """Where `paper` looks: the subject's one brain square at 128x128, and the 81 axial slices about its middle.
-
-    Parameters
-    ----------
-    volume : Volume
-        The grid.
-    brain : ndarray of bool, shape (k, j, i)
-
-    Returns
-    -------
-    StandardSpace
-        Its slices are those with brain.
-    slice
-        Which of them count: 81 centred on the brain's extent, or all, if fewer.
-    """
-    space = standard_space.plan(volume, brain, "paper")
-    count = space.model_axes[0].size
-    first = max(0, count // 2 - PAPER_SLICES // 2)
-    return space, slice(first, min(count, first + PAPER_SLICES))
-
-
-def paper(reference: Array, synthetic: Array, brain: Mask, grid: Volume) -> Scores:
-    """Protocol `paper`: PSNR and SSIM per axial slice of 128x128 pixels, full frame, mean over the slices.
-
-    Parameters
-    ----------
-    reference, synthetic : ndarray, shape (k, j, i)
-    brain : ndarray of bool, shape (k, j, i)
-        Lays the square.
-    grid : Volume
-        The grid of the three.
-
-    Returns
-    -------
-    dict
-        psnr (dB), ssim, slices (how many were scored: those with some reference).
-    """
-    space, chosen = paper_slices(grid, brain)
-    stacks = (np.clip(space.to_model(array)[chosen], 0, 1) for array in (reference, synthetic))
-    pairs = [(true, made) for true, made in zip(*stacks, strict=True) if true.any()]
-    with np.errstate(divide="ignore"):  # identical slices: infinite, then capped
-        psnr = [min(HIGHEST_PSNR, peak_signal_noise_ratio(true, made, data_range=1)) for true, made in pairs]
-    ssim = [structural_similarity(true, made, win_size=WINDOW, data_range=1) for true, made in pairs]
-    return {"psnr": float(np.mean(psnr)), "ssim": float(np.mean(ssim)), "slices": float(len(pairs))}
-
-
-def ssim_map(reference: Array, synthetic: Array, grid: Volume) -> NDArray[np.float64]:
-    """SSIM at every voxel, (k, j, i), from 7x7 windows in the axial plane: slices may be five times thicker."""
-    space = standard_space.plan(grid, np.ones(grid.shape, dtype=bool), "native")
-    result = np.zeros(grid.shape)
-    views = (space.canonical(array) for array in (reference, synthetic))
-    for true, made, out in zip(*views, space.canonical(result), strict=True):
-        out[:] = structural_similarity(true, made, win_size=WINDOW, data_range=1, full=True)[1]
-    return result
-
-
-def within(reference: Array, synthetic: Array, mask: Mask, similarity: Array) -> Scores:
-    """Protocol `brain` (and `lesion`) inside a mask.
-
-    Parameters
-    ----------
-    reference, synthetic : ndarray, shape (k, j, i)
-    mask : ndarray of bool, shape (k, j, i)
-        At least one voxel.
-    similarity : ndarray, shape (k, j, i)
-        From `ssim_map`.
-
-    Returns
-    -------
-    dict
-        psnr (dB) of all the mask's voxels together, ssim (the map's mean), mae, bias (mean of synthetic - reference),
-        voxels.
-    """
-    difference = synthetic[mask].astype(np.float64) - reference[mask]
-    return {
-        "psnr": psnr_of(float(np.mean(difference**2))),
-        "ssim": float(similarity[mask].mean()),
-        "mae": float(np.abs(difference).mean()),
-        "bias": float(difference.mean()),
-        "voxels": float(np.count_nonzero(mask)),
-    }
 
 
 def rim(lesion: Mask, brain: Mask, spacing: tuple[float, float, float]) -> Mask:
