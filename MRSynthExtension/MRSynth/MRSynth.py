@@ -8,7 +8,6 @@ The file is thin: what it does lies in `MRSynthLib.desktop`, and the synthesis i
 
 from __future__ import annotations
 
-import logging
 import unittest
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +16,9 @@ import numpy as np
 import slicer
 from slicer.util import VTKObservationMixin
 
-from MRSynthLib.desktop import results, runner
+from MRSynthLib.desktop import background, results, runner
 from MRSynthLib.desktop.words import _
-from MRSynthLib.engine.errors import ModelError
+from MRSynthLib.engine.errors import MRSynthError
 
 try:
     from slicer.ScriptedLoadableModule import (
@@ -120,13 +119,67 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
 
     Parameters
     ----------
-    run : callable, optional
-        Computes a result from a `Volume`; by default a child process (`MRSynthLib.desktop.runner.run`).
+    worker : callable, optional
+        Makes what computes a run; by default a child process (`MRSynthLib.desktop.runner.WorkerRun`).
     """
 
-    def __init__(self, run: Callable[..., runner.RunResult] = runner.run) -> None:
+    def __init__(self, worker: Callable[..., background.Worker] | None = None) -> None:
         super().__init__()
-        self._run = run
+        self._worker = worker or runner.WorkerRun
+
+    def start(
+        self,
+        inputNode: slicer.vtkMRMLScalarVolumeNode,
+        outputNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+        target: str | None = None,
+        maskNode: slicer.vtkMRMLNode | None = None,
+        model: str | None = None,
+        device: str = "auto",
+        reliability: bool = False,
+        cycleNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+        onProgress: Callable[[background.RunProgress], object] | None = None,
+        onFinished: Callable[[slicer.vtkMRMLScalarVolumeNode], object] | None = None,
+        onError: Callable[[MRSynthError], object] | None = None,
+    ) -> background.BackgroundRun:
+        """Synthesize the other contrast of a brain volume in the background; returns at once.
+
+        Parameters
+        ----------
+        inputNode, outputNode, target, maskNode, model, device, reliability, cycleNode
+            As in `synthesize`.
+        onProgress : callable, optional
+            Called with a `RunProgress`: state, stage, fraction (0 to 1), seconds_left, message (a warning, or "").
+        onFinished : callable, optional
+            Called with the result node.
+        onError : callable, optional
+            Called with an `MRSynthError` that holds code, cause and remedy, also of a wrong input; with `Cancelled`
+            when the run was cancelled. One of `onFinished` and `onError` is called, once, in the main thread.
+
+        Returns
+        -------
+        BackgroundRun
+            With `cancel()`, `wait()`, `state` and `ended`. In 3D Slicer a timer drives it; elsewhere call `poll()` now
+            and then.
+
+        Raises
+        ------
+        DeviceError
+            run-in-progress: one run at a time.
+        """
+        return background.BackgroundRun(
+            inputNode,
+            outputNode,
+            mask_node=maskNode,
+            cycle_node=cycleNode,
+            target=target,
+            model=model,
+            device=device,
+            reliability=reliability,
+            worker=self._worker,
+            on_progress=onProgress,
+            on_finished=onFinished,
+            on_error=onError,
+        )
 
     def getParameterNode(self) -> Any:
         """Return the panel's choices in this scene, as an `MRSynthParameterNode`; 3D Slicer only."""
@@ -180,28 +233,7 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
         MRSynthError
             With code, cause and remedy; the scene is then as it was.
         """
-        if reliability:
-            raise ModelError(
-                "model-card",
-                "No checkpoint has a calibrated reliability map yet.",
-                "a checkpoint whose card holds the calibration under 'reliability'.",
-                "Run with reliability=False.",
-            )
-        job = results.capture(inputNode, maskNode, (outputNode, cycleNode))
-        run = self._run(
-            job.volume,
-            model=model,
-            device=device,
-            target=target,
-            mask=job.mask,
-            cycle=cycleNode is not None,
-        )
-        for warning in run.info["warnings"]:
-            logging.warning("MRSynth: %s", warning)
-        node = results.show(job, run.voxels, run.info, outputNode)
-        if cycleNode is not None and run.cycle is not None:
-            results.show_cycle_difference(job, run.cycle, run.info, cycleNode)
-        return node
+        return self.start(inputNode, outputNode, target, maskNode, model, device, reliability, cycleNode).wait()
 
 
 class MRSynthTest(ScriptedLoadableModuleTest):

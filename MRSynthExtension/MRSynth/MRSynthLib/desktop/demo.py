@@ -6,13 +6,11 @@ Without an input the T1-weighted MNI152 template is taken, which comes with nile
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import slicer
@@ -23,7 +21,8 @@ from MRSynthLib.engine.intensity import SCALE
 from MRSynthLib.engine.provenance import DISCLAIMER
 from MRSynthLib.engine.volume import Volume
 
-from . import figure, mrml, results, runner
+from . import figure, mrml, results
+from .background import RunProgress
 
 TEMPLATE = "mni152_t1"
 
@@ -101,8 +100,8 @@ def run(input_path: Path | None, output: Path, model: str | None = None, device:
     source.GetDisplayNode().AutoWindowLevelOff()
     source.GetDisplayNode().SetWindowLevelMinMax(0, window)
     difference = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{volume.name} [cycle difference]")
-    logic = MRSynthLogic(run=functools.partial(runner.run, on_progress=_tell))
-    synthetic = logic.synthesize(source, model=model, device=device, cycleNode=difference)
+    run = MRSynthLogic().start(source, model=model, device=device, cycleNode=difference, onProgress=_tell)
+    synthetic = run.wait()
 
     attribute = {name.removeprefix("MRSynth."): synthetic.GetAttribute(name) for name in synthetic.GetAttributeNames()}
     start, _, end = attribute["Direction"].partition(" to ")
@@ -156,10 +155,10 @@ def _template(folder: Path) -> Path:
     return path
 
 
-def _tell(event: Mapping[str, Any]) -> None:
-    if event["event"] == "progress" and sys.stderr.isatty():
-        print(f"\r{event['fraction']:4.0%} {event['stage']:<12}", end="", file=sys.stderr, flush=True)
-        if event["fraction"] >= 1:
+def _tell(progress: RunProgress) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{progress.fraction:4.0%} {progress.stage:<12}", end="", file=sys.stderr, flush=True)
+        if progress.fraction >= 1:
             print("\r" + " " * 20 + "\r", end="", file=sys.stderr)
 
 

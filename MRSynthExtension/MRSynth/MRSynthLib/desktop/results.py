@@ -21,7 +21,9 @@ from MRSynthLib.engine.intensity import SCALE
 from MRSynthLib.engine.provenance import DISCLAIMER
 from MRSynthLib.engine.volume import Volume
 
+from .exchange import RunResult
 from .mrml import mask_from_node, node_from_volume, volume_from_node
+from .words import _
 
 SOURCE_ROLE = "MRSynthSource"
 # Up to this cycle difference |x - G(G(x))|, in output units, is shown as a ramp.
@@ -119,11 +121,32 @@ def show(
     return _show(job, voxels, f"synthetic {target}", SCALE, attributes, output_node)
 
 
+def show_run(
+    job: Job,
+    run: RunResult,
+    output_node: slicer.vtkMRMLScalarVolumeNode | None = None,
+    cycle_node: slicer.vtkMRMLScalarVolumeNode | None = None,
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """Put all of a run's results into the scene, and return the synthetic volume's node.
+
+    Where no node is given a new one is made; if a part fails, no new one stays.
+    """
+    node = show(job, run.voxels, run.info, output_node)
+    if run.cycle is not None:
+        try:
+            show_cycle_difference(job, run.cycle, run.info, cycle_node)
+        except Exception:
+            if output_node is None:
+                _remove(node)
+            raise
+    return node
+
+
 def show_cycle_difference(
     job: Job,
     difference: NDArray[Any],
     info: Mapping[str, Any],
-    output_node: slicer.vtkMRMLScalarVolumeNode,
+    output_node: slicer.vtkMRMLScalarVolumeNode | None = None,
 ) -> None:
     """Put the cycle difference |x - G(G(x))|, in output units, into a node, beside the source."""
     attributes = {
@@ -132,6 +155,16 @@ def show_cycle_difference(
         "ModelSHA256": info["checkpoint_sha256"],
     }
     _show(job, difference, "cycle difference", CYCLE_WINDOW, attributes, output_node)
+
+
+def source_removed(job: Job) -> InputError:
+    """Return the error of a run whose source is in the scene no more."""
+    return InputError(
+        "input-not-found",
+        _("The volume '{name}' was removed while its synthesis ran.").format(name=job.volume.name),
+        "a source that stays in the scene.",
+        _("Load the volume again."),
+    )
 
 
 def _show(
@@ -144,11 +177,7 @@ def _show(
 ) -> slicer.vtkMRMLScalarVolumeNode:
     source = job.scene.GetNodeByID(job.source_id)
     if source is None:
-        raise InputError(
-            "input-not-found",
-            f"The volume '{job.volume.name}' was removed while its synthesis ran.",
-            "a source that stays in the scene.",
-        )
+        raise source_removed(job)
     now = volume_from_node(source)
     if now.shape != job.volume.shape or not np.array_equal(now.ijk_to_ras, job.volume.ijk_to_ras):
         raise InputError(

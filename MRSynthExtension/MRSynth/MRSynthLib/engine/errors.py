@@ -102,6 +102,9 @@ ERRORS: dict[str, ErrorKind] = {
         "device", "The background process ended without a result.", "Run again; the message holds its last words."
     ),
     "run-in-progress": ErrorKind("device", "Another run is under way.", "Wait until it has ended, or cancel it."),
+    "run-failed": ErrorKind(
+        "device", "Something went wrong in the application that should not.", "Report it as a bug, with the log."
+    ),
     "install-declined": ErrorKind(
         "install", "The installation was not agreed to.", "Press Install when you want it; nothing was changed."
     ),
@@ -220,15 +223,21 @@ class DeviceError(MRSynthError):
 
 
 class Cancelled(MRSynthError):
-    """The run was stopped by the user."""
+    """The run was stopped, by the user or by what the user did.
+
+    Parameters
+    ----------
+    seen : str
+        What stopped it.
+    """
 
     exit_code = 7
 
-    def __init__(self) -> None:
-        super().__init__("cancelled", "The run was cancelled.", "a run that goes on to its end.")
+    def __init__(self, seen: str = "The run was cancelled.") -> None:
+        super().__init__("cancelled", seen, "a run that goes on to its end.")
 
     def __reduce__(self) -> tuple[type, tuple[str, ...]]:
-        return type(self), ()
+        return type(self), (self.seen,)
 
 
 class InstallError(MRSynthError):

@@ -104,7 +104,7 @@ def error_from(document: Mapping[str, str]) -> MRSynthError:
     code = document["code"]
     kind = FAMILIES[ERRORS[code].family]
     if kind is Cancelled:
-        return Cancelled()
+        return Cancelled(document["seen"])
     return kind(code, document["seen"], document["expected"], document["remedy"])
 
 

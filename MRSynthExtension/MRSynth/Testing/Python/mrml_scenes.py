@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -109,8 +109,44 @@ def calculated(volume: Volume, **options: Any) -> RunResult:
     )
 
 
+class InProcess:
+    """Stands in for `WorkerRun`: a function gives the result, in this process, when the run is polled."""
+
+    def __init__(self, calculate: Callable[..., RunResult], volume: Volume, options: dict[str, Any]) -> None:
+        self._calculate, self._volume, self._options = calculate, volume, options
+        self._outcome: RunResult | Exception | None = None
+
+    def start(self) -> None:
+        pass
+
+    def poll(self, timeout: float = 0.0) -> bool:
+        try:
+            self._outcome = self._calculate(self._volume, **self._options)
+        except Exception as error:
+            self._outcome = error
+        return True
+
+    def cancel(self) -> None:
+        pass
+
+    def result(self) -> RunResult:
+        if isinstance(self._outcome, RunResult):
+            return self._outcome
+        assert self._outcome is not None
+        raise self._outcome
+
+
+def in_process(calculate: Callable[..., RunResult]) -> Callable[..., InProcess]:
+    """Make a worker for `MRSynthLogic` out of a function like `calculated`."""
+
+    def worker(volume: Volume, *, on_progress: object, **options: Any) -> InProcess:
+        return InProcess(calculate, volume, options)
+
+    return worker
+
+
 def synthesize(node: Any, **arguments: Any) -> Any:
-    return MRSynthLogic(run=calculated).synthesize(node, **arguments)
+    return MRSynthLogic(worker=in_process(calculated)).synthesize(node, **arguments)
 
 
 def world(node: Any, ijk: tuple[int, int, int]) -> np.ndarray:

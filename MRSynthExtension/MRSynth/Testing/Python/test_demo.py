@@ -12,6 +12,8 @@ import pytest
 slicer = pytest.importorskip("slicer")
 pytest.importorskip("matplotlib")
 
+from mrml_scenes import in_process  # noqa: E402
+
 from MRSynthLib.desktop import demo, figure, runner  # noqa: E402
 from MRSynthLib.engine.files import read_volume, write_volume  # noqa: E402
 from MRSynthLib.engine.volume import Volume  # noqa: E402
@@ -99,7 +101,7 @@ def without_child(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> Non
         assert result.cycle is not None
         return runner.RunResult(result.volume.voxels, facts(result), result.cycle.voxels)
 
-    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(runner, "WorkerRun", in_process(run))
 
 
 @pytest.mark.usefixtures("without_child")

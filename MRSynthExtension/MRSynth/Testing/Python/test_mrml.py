@@ -20,6 +20,7 @@ from mrml_scenes import (
     add_volume,
     add_warp,
     calculated,
+    in_process,
     placed,
     rotation,
     snapshot,
@@ -135,7 +136,9 @@ def test_target_and_options_reach_the_run(scene: Any) -> None:
         seen.update(options)
         return calculated(volume, **options)
 
-    result = MRSynthLogic(run=run).synthesize(add_volume(scene), target="t1", model="m.safetensors", device="cpu")
+    result = MRSynthLogic(worker=in_process(run)).synthesize(
+        add_volume(scene), target="t1", model="m.safetensors", device="cpu"
+    )
     assert result.GetName() == "MRHead [synthetic T1]"
     assert seen == {"model": "m.safetensors", "device": "cpu", "target": "t1", "mask": None, "cycle": False}
 
@@ -235,7 +238,7 @@ def test_a_failed_run_leaves_the_scene_as_it_was(scene: Any) -> None:
 
     for arguments in ({}, {"outputNode": output}):
         with pytest.raises(DeviceError, match="worker ended"):
-            MRSynthLogic(run=run).synthesize(source, **arguments)
+            MRSynthLogic(worker=in_process(run)).synthesize(source, **arguments)
     assert snapshot(scene) == before
 
 
@@ -248,7 +251,7 @@ def test_a_source_moved_meanwhile_gets_no_result(scene: Any) -> None:
 
     count = scene.GetNumberOfNodes()
     with pytest.raises(InputError, match="changed while its synthesis ran"):
-        MRSynthLogic(run=run).synthesize(source)
+        MRSynthLogic(worker=in_process(run)).synthesize(source)
     assert scene.GetNumberOfNodes() == count
 
 
@@ -260,7 +263,7 @@ def test_a_source_deleted_meanwhile_gets_no_result(scene: Any) -> None:
         return calculated(volume, **options)
 
     with pytest.raises(InputError, match="removed while its synthesis ran"):
-        MRSynthLogic(run=run).synthesize(source)
+        MRSynthLogic(worker=in_process(run)).synthesize(source)
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
 
 
@@ -272,8 +275,10 @@ def test_a_half_made_node_is_removed(scene: Any, monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("no hierarchy today")
 
     monkeypatch.setattr(results, "_place_beside", broken)
-    with pytest.raises(RuntimeError, match="no hierarchy today"):
+    with pytest.raises(DeviceError, match="no hierarchy today") as caught:
         synthesize(source)
+    assert caught.value.code == "run-failed"
+    assert isinstance(caught.value.__cause__, RuntimeError)
     assert snapshot(scene) == before
 
 

@@ -1,0 +1,44 @@
+"""Calls a function again and again from the application's event loop, where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+
+
+class Pump:
+    """A repeated call in 3D Slicer's main thread, by a QTimer; without the application it never calls.
+
+    Parameters
+    ----------
+    function : callable
+        Called without arguments until it returns True. It is kept alive until then, or until `stop`.
+    milliseconds : int
+        From one call to the next.
+    """
+
+    def __init__(self, function: Callable[[], bool], milliseconds: int) -> None:
+        self._timer: Any = None
+        if getattr(slicer, "app", None) is None:
+            return
+        import qt
+
+        def tick() -> None:
+            if function():
+                self.stop()
+
+        # A child of the module manager, which ends before Python does: no call can come after that.
+        self._timer = timer = qt.QTimer(slicer.app.moduleManager())
+        timer.setInterval(milliseconds)
+        timer.connect("timeout()", tick)
+        timer.start()
+
+    def stop(self) -> None:
+        """End the calls; does nothing where they have ended."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.stop()
+            # Its connection holds the function; the timer may be inside its own signal now, so Qt deletes it later.
+            timer.deleteLater()
