@@ -1,0 +1,502 @@
+"""The shipped form and the real widget, driven as a user would, on real MRML and with the real child process.
+
+3D Slicer's Qt application is the stand-in of `standin`; everything else is what ships.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PySide6", reason="the panel is driven in PySide6")
+slicer = pytest.importorskip("slicer")
+
+import standin  # noqa: E402
+
+from MRSynthLib.desktop import mrml, results  # noqa: E402
+from MRSynthLib.engine.volume import Volume  # noqa: E402
+
+PATIENCE = 60.0  # seconds after which a test that waits has failed
+
+
+@pytest.fixture
+def models(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of added checkpoints, with the tiny one in it."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    shutil.copy(tiny_checkpoint, folder / "tiny.safetensors")
+    monkeypatch.setenv("MRSYNTH_MODELS", str(folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder for temporary files, which every test has to leave empty."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.glob("mrsynth*")) == []
+
+
+@pytest.fixture
+def app(tmp_path: Path, models: Path, temporary: Path) -> Iterator[Any]:
+    with standin.application(tmp_path) as application:
+        yield application
+
+
+@pytest.fixture
+def widget(app: Any) -> Any:
+    """The module's widget, opened in a scene without volumes."""
+    return app.open()
+
+
+def add(volume: Volume) -> Any:
+    return slicer.mrmlScene.AddNode(mrml.node_from_volume(volume))
+
+
+@pytest.fixture
+def t1(widget: Any, phantom_t1: Volume) -> Any:
+    """A T1 phantom, chosen as the source, to be synthesized by the tiny checkpoint."""
+    node = add(phantom_t1)
+    widget.panel.parameters.source = node
+    widget.panel.parameters.model = "tiny"
+    return node
+
+
+def wait(app: Any, happened: Any) -> None:
+    assert app.process_until(happened, PATIENCE), "waited in vain"
+
+
+def run_to_end(app: Any, widget: Any) -> Any:
+    ui = widget.panel.ui
+    ui.runButton.click()
+    assert ui.runButton.text == "Cancel"
+    wait(app, lambda: not widget.panel.run.running)
+    return widget.panel.parameters.synthetic
+
+
+# --- what is offered ----------------------------------------------------------------------
+
+
+def test_without_a_volume_there_is_nothing_to_run(widget: Any) -> None:
+    ui = widget.panel.ui
+    assert not ui.runButton.enabled
+    assert "source" in ui.runButton.toolTip
+    assert not ui.progressBar.visible
+    assert not ui.sideBySideButton.enabled and not ui.scoreButton.enabled
+
+
+def test_the_volume_in_the_scene_is_chosen_and_recognised(app: Any, phantom_t1: Volume) -> None:
+    with_volume = app
+    node = add(phantom_t1)
+    ui = with_volume.open().panel.ui
+    assert ui.sourceSelector.currentNode() is node
+    assert "T1" in ui.recognisedLabel.text and "mm" in ui.recognisedLabel.text
+    assert ui.runButton.enabled and ui.runButton.text == "Synthesize T2"
+
+
+def test_a_result_is_never_chosen_as_the_source_by_itself(app: Any, phantom_t1: Volume) -> None:
+    add(phantom_t1).SetAttribute("MRSynth.Synthetic", "1")
+    assert app.open().panel.ui.sourceSelector.currentNode() is None
+
+
+def test_the_direction_can_be_said(widget: Any, t1: Any) -> None:
+    ui = widget.panel.ui
+    ui.directionSelector.setCurrentIndex(ui.directionSelector.findData("t2-to-t1"))
+    assert widget.panel.parameters.direction == "t2-to-t1"
+    assert ui.runButton.text == "Synthesize T1"
+
+
+def test_an_unusable_source_is_refused_in_words(widget: Any, phantom_t1: Volume) -> None:
+    constant = Volume(np.full(phantom_t1.shape, 7, dtype=np.int16), phantom_t1.ijk_to_ras, name="constant")
+    widget.panel.parameters.source = add(constant)
+    ui = widget.panel.ui
+    assert not ui.runButton.enabled
+    assert ui.recognisedLabel.visible and "equal" in ui.recognisedLabel.text
+
+
+def test_label_maps_are_no_sources_but_masks(widget: Any) -> None:
+    label_map = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "brain")
+    ui = widget.panel.ui
+    assert ui.sourceSelector.nodeCount() == 0
+    ui.maskSelector.setCurrentNode(label_map)
+    assert widget.panel.parameters.mask is label_map
+
+
+# --- runs ---------------------------------------------------------------------------------
+
+
+def test_one_button_makes_the_missing_contrast(app: Any, widget: Any, t1: Any) -> None:
+    before = slicer.util.arrayFromVolume(t1).copy()
+    made = run_to_end(app, widget)
+    ui = widget.panel.ui
+    assert made is not None and made is not t1
+    assert made.GetAttribute("MRSynth.Direction") == "T1 to T2"
+    assert made.GetNodeReference(results.SOURCE_ROLE) is t1
+    assert results.geometry_mismatch(t1, made) == ""
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(t1), before)
+    assert ui.syntheticSelector.currentNode() is made
+    assert ui.runButton.text == "Synthesize T2" and ui.runButton.enabled and not ui.progressBar.visible
+    assert "Done" in ui.statusLabel.text and made.GetName() in ui.statusLabel.text
+
+
+def test_a_second_run_reuses_the_chosen_result(app: Any, widget: Any, t1: Any) -> None:
+    first = run_to_end(app, widget)
+    count = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    assert run_to_end(app, widget) is first
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == count
+
+
+def test_the_result_is_shown_over_its_source_in_the_same_layout(app: Any, widget: Any, t1: Any) -> None:
+    layout = app.layout_node.GetViewArrangement()
+    made = run_to_end(app, widget)
+    for composite in app.composites:
+        assert composite.GetBackgroundVolumeID() == t1.GetID()
+        assert composite.GetForegroundVolumeID() == made.GetID()
+        assert composite.GetForegroundOpacity() == 1.0
+        assert composite.GetLinkedControl()
+    assert app.layout_node.GetViewArrangement() == layout
+
+
+def test_what_is_selected_during_a_run_does_not_change_it(app: Any, widget: Any, t1: Any, phantom_t2: Volume) -> None:
+    ui = widget.panel.ui
+    ui.runButton.click()
+    other = add(phantom_t2)
+    ui.sourceSelector.setCurrentNode(other)
+    ui.directionSelector.setCurrentIndex(ui.directionSelector.findData("t2-to-t1"))
+    wait(app, lambda: not widget.panel.run.running)
+    made = widget.panel.parameters.synthetic
+    assert made.GetNodeReference(results.SOURCE_ROLE) is t1
+    assert made.GetAttribute("MRSynth.Direction") == "T1 to T2"
+
+
+def test_cancel_leaves_the_scene_as_it_was(app: Any, widget: Any, t1: Any) -> None:
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    ui = widget.panel.ui
+    ui.runButton.click()
+    app.process_events(0.3)
+    ui.runButton.click()
+    assert not widget.panel.run.running
+    assert ui.runButton.text == "Synthesize T2"
+    assert "Cancelled" in ui.statusLabel.text
+    assert slicer.mrmlScene.GetNumberOfNodes() == count
+
+
+def test_progress_is_told_on_the_way(app: Any, widget: Any, t1: Any) -> None:
+    seen = []
+    ui = widget.panel.ui
+    ui.runButton.click()
+
+    def over() -> bool:
+        seen.append((ui.progressBar.value, ui.statusLabel.text, ui.progressBar.visible))
+        return not widget.panel.run.running
+
+    wait(app, over)
+    under_way = [each for each in seen if each[2]]
+    assert under_way and sorted(value for value, _, _ in under_way) == [value for value, _, _ in under_way]
+    assert any(value > 0 for value, _, _ in under_way)
+    assert len({text for _, text, _ in under_way}) > 1
+
+
+def test_switching_modules_does_not_stop_a_run(app: Any, widget: Any, t1: Any) -> None:
+    widget.panel.ui.runButton.click()
+    app.leave()
+    wait(app, lambda: not widget.panel.run.running)
+    app.open()
+    assert widget.panel.ui.syntheticSelector.currentNode().GetAttribute("MRSynth.Synthetic") == "1"
+
+
+def test_closing_the_scene_ends_a_run(app: Any, widget: Any, t1: Any) -> None:
+    widget.panel.ui.runButton.click()
+    app.process_events(0.3)
+    slicer.mrmlScene.Clear(0)
+    assert not widget.panel.run.running
+    assert "scene" in widget.panel.ui.statusLabel.text
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+    assert not widget.panel.ui.runButton.enabled
+
+
+def test_deleting_the_source_ends_a_run(app: Any, widget: Any, t1: Any) -> None:
+    widget.panel.ui.runButton.click()
+    app.process_events(0.3)
+    slicer.mrmlScene.RemoveNode(t1)
+    assert not widget.panel.run.running
+    assert "removed" in widget.panel.ui.statusLabel.text
+
+
+def test_deleting_the_result_node_during_a_run_gives_a_new_one(app: Any, widget: Any, t1: Any) -> None:
+    first = run_to_end(app, widget)
+    widget.panel.ui.runButton.click()
+    app.process_events(0.3)
+    slicer.mrmlScene.RemoveNode(first)
+    wait(app, lambda: not widget.panel.run.running)
+    made = widget.panel.parameters.synthetic
+    assert made is not None and made is not first and made.GetScene() is slicer.mrmlScene
+
+
+def test_reloading_the_module_ends_a_run_and_starts_afresh(app: Any, widget: Any, t1: Any) -> None:
+    widget.panel.ui.runButton.click()
+    app.process_events(0.3)
+    again = app.reload()
+    assert again is not widget and not widget.panel.run.running
+    assert again.panel.ui.sourceSelector.currentNode() is t1
+    assert run_to_end(app, again) is not None
+
+
+def test_quitting_ends_a_run(app: Any, widget: Any, t1: Any) -> None:
+    widget.panel.ui.runButton.click()
+    app.process_events(0.3)
+    app.quit()
+    assert not widget.panel.run.running
+
+
+def test_a_failed_run_says_what_to_do(app: Any, widget: Any, t1: Any, models: Path) -> None:
+    damaged = bytearray((models / "tiny.safetensors").read_bytes())
+    damaged[-1] ^= 255
+    (models / "tiny.safetensors").write_bytes(damaged)
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    run_to_end(app, widget)
+    ui = widget.panel.ui
+    assert widget.panel.run.last_error.code == "model-hash"
+    assert "Download the checkpoint again" in ui.statusLabel.text
+    assert ui.runButton.enabled and slicer.mrmlScene.GetNumberOfNodes() == count
+
+
+def test_a_run_from_the_console_is_not_disturbed(app: Any, widget: Any, t1: Any) -> None:
+    finished: list[Any] = []
+    run = widget.logic.start(t1, model="tiny", onFinished=finished.append)
+    widget.panel.ui.runButton.click()
+    assert "under way" in widget.panel.ui.statusLabel.text
+    wait(app, lambda: run.ended)
+    assert len(finished) == 1
+
+
+# --- what a scene keeps -------------------------------------------------------------------
+
+
+def test_a_saved_scene_brings_the_choices_back(app: Any, widget: Any, t1: Any, tmp_path: Path) -> None:
+    made = run_to_end(app, widget)
+    ui = widget.panel.ui
+    ui.directionSelector.setCurrentIndex(ui.directionSelector.findData("t1-to-t2"))
+    ui.deviceSelector.setCurrentIndex(ui.deviceSelector.findData("cpu"))
+    ui.fadeSlider.value = 0.25
+    name = made.GetName()
+    app.save_scene_and_load_it_again(tmp_path / "saved.mrml")
+    parameters = widget.panel.parameters
+    assert parameters.source.GetName() == "phantom T1" and parameters.synthetic.GetName() == name
+    assert (parameters.direction, parameters.device, parameters.model) == ("t1-to-t2", "cpu", "tiny")
+    assert parameters.fade == 0.25
+    assert ui.sourceSelector.currentNode().GetName() == "phantom T1"
+    assert ui.directionSelector.itemData(ui.directionSelector.currentIndex) == "t1-to-t2"
+    assert ui.fadeSlider.value == 0.25
+
+
+# --- models and devices -------------------------------------------------------------------
+
+
+def test_models_are_listed_with_their_cards(widget: Any) -> None:
+    ui = widget.panel.ui
+    names = [ui.modelSelector.itemData(index) for index in range(ui.modelSelector.count)]
+    assert names[0] == "mrsynth-native" and {"mrsynth-paper", "tiny"} <= set(names)
+    card = ui.cardBrowser.toPlainText()
+    for words in ("Known failures", "PSNR", "Trained on", "Licence", "T1w ↔ T2w"):
+        assert words in card
+    assert not ui.removeModelButton.enabled
+
+
+def test_a_model_is_added_from_a_file_and_removed(
+    app: Any, widget: Any, models: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    given = tmp_path / "mine.safetensors"
+    shutil.copy(tiny_checkpoint, given)
+    ui = widget.panel.ui
+    app.answers.append(str(given))
+    ui.addModelButton.click()
+    assert widget.panel.parameters.model == "mine" and (models / "mine.safetensors").exists()
+    assert "never trained" in ui.cardBrowser.toPlainText()
+    app.answers.append(False)  # the question whether to delete
+    ui.removeModelButton.click()
+    assert (models / "mine.safetensors").exists()
+    app.answers.append(True)
+    ui.removeModelButton.click()
+    assert not (models / "mine.safetensors").exists() and given.exists()
+    assert ui.modelSelector.findData("mine") < 0
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(app: Any, widget: Any, models: Path, tmp_path: Path) -> None:
+    given = tmp_path / "odd.safetensors"
+    given.write_bytes(b"pickle" * 50)
+    app.answers += [str(given), None]
+    widget.panel.ui.addModelButton.click()
+    kind, text, _ = app.dialogs[-1]
+    assert kind == "error" and "safetensors" in text
+    assert not (models / "odd.safetensors").exists()
+
+
+def test_a_model_that_is_not_installed_is_named(widget: Any, t1: Any) -> None:
+    widget.panel.parameters.model = "from-another-computer"
+    assert "from-another-computer" in widget.panel.ui.cardBrowser.toPlainText()
+
+
+def test_the_device_is_explained_and_the_time_estimated(app: Any, widget: Any, t1: Any) -> None:
+    wait(app, lambda: widget.panel.model.probe is not None)
+    ui = widget.panel.ui
+    assert "CPU" in ui.deviceReasonLabel.text or "GPU" in ui.deviceReasonLabel.text
+    assert "s on" in ui.estimateLabel.text
+    assert ui.deviceSelector.findData("auto") == 0 and ui.deviceSelector.findData("cpu") > 0
+
+
+# --- compare ------------------------------------------------------------------------------
+
+
+def test_fade_and_side_by_side(app: Any, widget: Any, t1: Any) -> None:
+    layout = app.layout_node.GetViewArrangement()
+    made = run_to_end(app, widget)
+    ui = widget.panel.ui
+    ui.fadeSlider.value = 0.5
+    assert {composite.GetForegroundOpacity() for composite in app.composites} == {0.5}
+    ui.sideBySideButton.click()
+    assert app.layout_node.GetViewArrangement() != layout
+    shown = {composite.GetBackgroundVolumeID() for composite in app.all_composites}
+    assert {t1.GetID(), made.GetID()} <= shown
+    ui.sideBySideButton.click()
+    assert app.layout_node.GetViewArrangement() == layout
+
+
+def test_flicker_switches_and_stops_with_the_panel(app: Any, widget: Any, t1: Any) -> None:
+    run_to_end(app, widget)
+    ui = widget.panel.ui
+    seen = set()
+    ui.flickerButton.click()
+
+    def both() -> bool:
+        seen.add(app.composites[0].GetForegroundOpacity())
+        return seen == {0.0, 1.0}
+
+    wait(app, both)
+    app.leave()
+    assert not ui.flickerButton.checked
+    assert app.composites[0].GetForegroundOpacity() == 1.0
+
+
+def test_scores_against_an_acquired_volume(app: Any, widget: Any, t1: Any, phantom_t2: Volume) -> None:
+    run_to_end(app, widget)
+    ui = widget.panel.ui
+    assert not ui.scoreButton.enabled
+    widget.panel.parameters.acquired = add(phantom_t2)
+    assert ui.scoreButton.enabled
+    ui.scoreButton.click()
+    assert "PSNR" in ui.scoreLabel.text and "dB" in ui.scoreLabel.text
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
+
+
+# --- installation and help ----------------------------------------------------------------
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if torch were not installed (only the look is replaced: torch cannot be removed here)."""
+    from MRSynthLib.desktop import install
+
+    missing = install.Setup(
+        ready=False,
+        torch="missing",
+        torch_version=None,
+        safetensors=True,
+        extension=True,
+        explanation="PyTorch is missing.",
+    )
+    monkeypatch.setattr(install, "look", lambda: missing)
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_what_is_missing_is_offered_before_the_first_run(app: Any, phantom_t1: Volume) -> None:
+    add(phantom_t1)
+    widget = app.open()
+    ui = widget.panel.ui
+    assert ui.setupFrame.visible and "PyTorch" in ui.setupLabel.text
+    app.answers.append(False)
+    ui.runButton.click()
+    kind, text, _ = app.dialogs[-1]
+    assert kind == "confirm" and "PyTorch" in text
+    assert not widget.panel.run.running
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_a_failed_installation_says_what_to_do(app: Any, phantom_t1: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    from MRSynthLib.desktop import install
+    from MRSynthLib.engine.errors import InstallError
+
+    def fail(setup: Any, on_step: Any) -> None:
+        on_step("Downloading PyTorch", 0.1)
+        raise InstallError("install-network", "The network cannot be reached.", "a network.")
+
+    monkeypatch.setattr(install, "install", fail)
+    add(phantom_t1)
+    widget = app.open()
+    app.answers += [True, None]
+    widget.panel.ui.installButton.click()
+    kind, text, _ = app.dialogs[-1]
+    assert kind == "error" and "The network cannot be reached." in text
+    assert widget.panel.run.last_error.code == "install-network"
+
+
+def test_everything_is_there_so_nothing_is_offered(widget: Any) -> None:
+    assert not widget.panel.ui.setupFrame.visible
+
+
+def test_samples_load_without_a_network(app: Any, widget: Any) -> None:
+    ui = widget.panel.ui
+    ui.sampleT1Button.click()
+    ui.sampleT2Button.click()
+    assert "T1" in ui.recognisedLabel.text and ui.runButton.text == "Synthesize T2"
+    assert widget.panel.parameters.acquired is not None
+
+
+def test_diagnostics_are_copied(app: Any, widget: Any, t1: Any) -> None:
+    import qt
+
+    t1.SetName("DOE^JANE")
+    widget.panel.ui.diagnosticsButton.click()
+    text = qt.QApplication.clipboard().text()
+    assert "MRSynth" in text and "torch" in text and "mrsynth-native" in text
+    assert "DOE" not in text
+
+
+# --- reading and reaching -----------------------------------------------------------------
+
+INTERACTIVE = (
+    "installButton installFolderButton sourceSelector directionSelector syntheticSelector maskSelector "
+    "modelSelector addModelButton openModelsButton removeModelButton cardBrowser deviceSelector runButton "
+    "sideBySideButton flickerButton fadeSlider acquiredSelector scoreButton sampleT1Button sampleT2Button "
+    "diagnosticsButton"
+)
+
+
+def test_every_control_has_a_tooltip_and_is_reached_by_keyboard(widget: Any) -> None:
+    import qt
+
+    for name in INTERACTIVE.split():
+        control = getattr(widget.panel.ui, name)
+        assert control.toolTip, name
+        focusable = [control, *control.findChildren(qt.QWidget)]
+        assert any(each.focusPolicy != qt.Qt.NoFocus for each in focusable), name
+
+
+def test_the_panel_fits_380_pixels(app: Any, widget: Any, t1: Any) -> None:
+    for section in ("modelSection", "helpSection"):
+        getattr(widget.panel.ui, section).collapsed = False
+    assert app.minimum_width() <= 380
+
+
+def test_the_warning_stands_where_the_radiologist_looks(widget: Any) -> None:
+    label = widget.panel.ui.disclaimerLabel
+    assert label.visible and "not for diagnosis" in label.text and "lesions" in label.text
