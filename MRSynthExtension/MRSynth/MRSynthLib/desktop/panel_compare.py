@@ -94,7 +94,9 @@ class CompareSection(Section):
             comparison.side_by_side(on)
 
     def _on_fade(self, opacity: float) -> None:
-        if self.panel.parameters is not None and (comparison := self._current()) is not None:
+        if self.panel.parameters is None or opacity == self.parameters.fade:
+            return  # the slider followed the parameter node, which must not change what the views show
+        if (comparison := self._current()) is not None:
             comparison.fade(opacity)
 
     def _on_flicker(self, on: bool) -> None:

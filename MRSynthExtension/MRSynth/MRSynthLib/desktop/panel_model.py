@@ -41,6 +41,7 @@ class ModelSection(Section):
         self._pump: Pump | None = None
         self._probe_failed = ""
         self._paths: dict[str, Path] = {}
+        self._card_of = ""  # the model whose card is shown
         self.ui.deviceSelector.addItem(_("Automatic"), AUTOMATIC)
         self.ui.deviceSelector.addItem(_("CPU"), "cpu")
         self._list_models()
@@ -60,7 +61,8 @@ class ModelSection(Section):
         """Select what the parameter node says, and show its card."""
         name = self.parameters.model or checkpoint.DEFAULT
         choose(self.ui.modelSelector, name)
-        self._show_card(name)
+        if name != self._card_of:
+            self._show_card(name)
         path = self._paths.get(name)
         self.ui.removeModelButton.setEnabled(path is not None and not library.is_shipped(path))
         if self.ui.deviceSelector.findData(self.parameters.device) < 0:  # of another computer's scene
@@ -88,6 +90,7 @@ class ModelSection(Section):
     # Checkpoints
 
     def _list_models(self) -> None:
+        self._card_of = ""
         self._paths = {path.stem: path for path in reversed(checkpoint.installed())}
         selector = self.ui.modelSelector
         blocked = selector.blockSignals(True)
@@ -104,9 +107,8 @@ class ModelSection(Section):
             html = _("The model “{name}” is not installed. Add it, or choose another one.").format(name=escape(name))
         except MRSynthError as error:
             html = f"⚠ {escape(error.seen)} {escape(error.remedy)}"
-        if self.ui.cardBrowser.property("shown") != html:  # setting it anew would scroll to the top
-            self.ui.cardBrowser.setProperty("shown", html)
-            self.ui.cardBrowser.setHtml(html)
+        self.ui.cardBrowser.setHtml(html)
+        self._card_of = name
 
     def _on_model(self, index: int) -> None:
         if self.panel.parameters is not None and chosen(self.ui.modelSelector):
