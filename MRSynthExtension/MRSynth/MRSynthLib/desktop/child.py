@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 ORDERLY_END = 0.5  # seconds that the child gets to end in order
 CLOSING = 1.0  # seconds for the pipes of a dead child to close
+LONGEST_LINE = 1 << 20  # characters; a longer one comes in pieces
+MOST_LINES = 10_000  # that wait to be taken out; what a child says beyond that is lost
 
 
 class Child:
@@ -32,7 +36,7 @@ class Child:
     Attributes
     ----------
     lines : queue.Queue of (str, str)
-        ("stdout" or "stderr", line) in the order of arrival.
+        ("stdout" or "stderr", line) in the order of arrival. A child that floods it cannot fill the memory.
 
     Raises
     ------
@@ -89,8 +93,9 @@ class Child:
 
     def _read(self, name: str, stream: IO[str]) -> None:
         with stream:
-            for line in stream:
-                self.lines.put((name, line))
+            for line in iter(lambda: stream.readline(LONGEST_LINE), ""):
+                if self.lines.qsize() < MOST_LINES:
+                    self.lines.put((name, line))
 
     def _ask_to_end(self) -> None:
         with contextlib.suppress(OSError):
@@ -106,6 +111,19 @@ class Child:
                 subprocess.run(command, capture_output=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW)
             else:
                 os.killpg(self.pid, signal.SIGKILL)
+
+
+def interpreter() -> str:
+    """Return the Python that children run in: PythonSlicer inside 3D Slicer, else the running one."""
+    application = getattr(sys.modules.get("slicer"), "app", None)
+    return (shutil.which("PythonSlicer") if application is not None else None) or sys.executable
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment, with MRSynthLib on the child's search path."""
+    home = str(Path(__file__).resolve().parents[2])
+    search = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(search), "PYTHONIOENCODING": "utf-8"}
 
 
 def ending(code: int) -> str:

@@ -11,7 +11,6 @@ import json
 import os
 import queue
 import shutil
-import sys
 import tempfile
 import weakref
 from collections import deque
@@ -26,7 +25,7 @@ from MRSynthLib.engine.process import UNEXPECTED, error_from
 from MRSynthLib.engine.volume import Volume
 from MRSynthLib.engine.worker import RUN_FOLDER_PREFIX
 
-from .child import Child, ending
+from .child import MOST_LINES, Child, ending, environment, interpreter
 from .exchange import RunResult, read_result, write_request
 
 __all__ = ["RunResult", "WorkerRun", "run"]
@@ -34,6 +33,15 @@ __all__ = ["RunResult", "WorkerRun", "run"]
 Event = Mapping[str, Any]
 
 _LAST_WORDS = 15  # lines of stderr that are kept for the message when the worker dies
+_WORD_LENGTH = 300  # characters of each
+# What the worker's events hold at least; what lacks it is no event.
+_EVENTS: dict[str, tuple[str, ...]] = {
+    "started": (),
+    "progress": ("fraction", "stage", "seconds_left"),
+    "warning": ("message",),
+    "result": ("voxels", "cycle", "ijk_to_ras", "info"),
+    "error": ("code", "message"),
+}
 
 
 class WorkerRun:
@@ -78,7 +86,7 @@ class WorkerRun:
             "cycle": cycle,
         }
         self._on_progress = on_progress
-        self._python = python or _interpreter()
+        self._python = python or interpreter()
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._traces: _Traces | None = None
         self._clean: weakref.finalize[..., Any] | None = None
@@ -117,7 +125,7 @@ class WorkerRun:
         self._clean = weakref.finalize(self, traces.remove)
         try:
             request = write_request(traces.folder, self._volume, self._mask, self._settings)
-            traces.child = Child(_command(self._python, request), _environment())
+            traces.child = Child(_command(self._python, request), environment())
         except OSError as error:
             self._clean()
             seen = f"'{self._python}' cannot be started: {error}."
@@ -169,7 +177,9 @@ class WorkerRun:
         return self._result
 
     def _take_lines(self, child: Child, timeout: float) -> None:
-        while not self.ended:
+        for _ in range(MOST_LINES):  # not more, so that a child that floods cannot hold the caller
+            if self.ended:
+                return
             try:
                 stream, line = child.lines.get(timeout=timeout) if timeout else child.lines.get_nowait()
             except queue.Empty:
@@ -177,7 +187,7 @@ class WorkerRun:
             timeout = 0.0
             event = _parsed(line) if stream == "stdout" else None
             if event is None:
-                self._last_words.append(line.rstrip())
+                self._last_words.append(line.strip()[:_WORD_LENGTH])
             elif event["event"] in ("result", "error"):
                 self._outcome = event
             elif self._on_progress is not None:
@@ -191,12 +201,13 @@ class WorkerRun:
                 raise self._died(event["message"]) if event["code"] == UNEXPECTED else error_from(event)
             if child.exit_code != 0 or event["event"] != "result":
                 raise self._died(f"The background process {ending(child.exit_code or 0)}.")
-            try:
-                self._result = read_result(folder, event, self._volume, bool(self._settings["cycle"]))
-            except ValueError as error:
-                raise self._died(str(error)) from error
+            self._result = read_result(folder, event, self._volume, bool(self._settings["cycle"]))
         except MRSynthError as error:
             self._error = error
+        except ValueError as error:
+            self._error = self._died(str(error))
+        except (KeyError, TypeError) as error:
+            self._error = self._died(f"The background process gave an answer that makes no sense ({error!r}).")
         finally:
             self._release()
 
@@ -260,26 +271,15 @@ class _Traces:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _interpreter() -> str:
-    """Return the Python that runs the worker: PythonSlicer inside 3D Slicer, else the running one."""
-    application = getattr(sys.modules.get("slicer"), "app", None)
-    return (shutil.which("PythonSlicer") if application is not None else None) or sys.executable
-
-
 def _command(python: str, request: Path) -> list[str]:
     return [python, "-m", "MRSynthLib.engine.worker", str(request), "--end-with", str(os.getpid())]
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's environment, with MRSynthLib on the child's search path."""
-    home = str(Path(__file__).resolve().parents[2])
-    search = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(search), "PYTHONIOENCODING": "utf-8"}
 
 
 def _parsed(line: str) -> Event | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and "event" in event else None
+    kind = event.get("event") if isinstance(event, dict) else None
+    known = isinstance(kind, str) and kind in _EVENTS and all(field in event for field in _EVENTS[kind])
+    return event if known else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import stat
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -63,6 +65,32 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)
+
+
+def wait_for_end_of(process: int) -> None:
+    """Return when the process with this number has ended, or the one that holds the pipe to stdin."""
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.windll.kernel32
+        handle = kernel.OpenProcess(0x00100000, False, process)  # SYNCHRONIZE
+        if handle:
+            kernel.WaitForSingleObject(handle, 0xFFFFFFFF)
+        return
+    # The pipe tells at once. The number also tells where a launcher stands between, and holds the pipe open.
+    # Descriptor 0 is read directly: a thread inside sys.stdin would block the interpreter's end.
+    mode = os.fstat(0).st_mode
+    piped = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    while True:
+        ready, _, _ = select.select([0] if piped else [], [], [], 0.5)
+        if ready and not os.read(0, 4096):
+            return
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            continue
 
 
 def as_known(error: BaseException) -> MRSynthError | None:

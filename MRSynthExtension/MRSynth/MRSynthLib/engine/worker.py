@@ -26,10 +26,8 @@ import argparse
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
-import stat
 import sys
 import threading
 import time
@@ -39,7 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals
+from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals, wait_for_end_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -175,7 +173,7 @@ def _end_with(parent: int, folder: Path, orphaned: threading.Event) -> None:
     """Stop this process when `parent` is gone, however it went; nobody else would clean up then."""
 
     def watch() -> None:
-        _wait_for_end_of(parent)
+        wait_for_end_of(parent)
         orphaned.set()
         _thread.interrupt_main(signal.SIGTERM)
         time.sleep(_GRACE)
@@ -183,31 +181,6 @@ def _end_with(parent: int, folder: Path, orphaned: threading.Event) -> None:
         os._exit(7)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
-
-
-def _wait_for_end_of(process: int) -> None:
-    if sys.platform == "win32":
-        import ctypes
-
-        kernel = ctypes.windll.kernel32
-        handle = kernel.OpenProcess(0x00100000, False, process)  # SYNCHRONIZE
-        if handle:
-            kernel.WaitForSingleObject(handle, 0xFFFFFFFF)
-        return
-    # The pipe tells at once. The number also tells where a launcher stands between, and holds the pipe open.
-    # Descriptor 0 is read directly: a thread inside sys.stdin would block the interpreter's end.
-    mode = os.fstat(0).st_mode
-    piped = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-    while True:
-        ready, _, _ = select.select([0] if piped else [], [], [], 0.5)
-        if ready and not os.read(0, 4096):
-            return
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return
-        except PermissionError:
-            continue
 
 
 def _remove_run_folder(folder: Path) -> None:
