@@ -91,7 +91,7 @@ def mask_from_node(node: slicer.vtkMRMLNode, reference: slicer.vtkMRMLScalarVolu
     if between(parent, reference_parent, matrix):
         relative = slicer.util.arrayFromVTKMatrix(matrix)
         return Volume(voxels=mask.voxels, ijk_to_ras=relative @ mask.ijk_to_ras, name=mask.name)
-    return _resliced(mask, parent, reference)
+    return resliced(mask, parent, reference)
 
 
 def node_from_volume(volume: Volume) -> slicer.vtkMRMLScalarVolumeNode:
@@ -162,25 +162,51 @@ def _volume_from_segmentation(node: slicer.vtkMRMLSegmentationNode) -> Volume:
     return Volume(voxels=np.array(voxels), ijk_to_ras=affine, name=node.GetName() or "")
 
 
-def _resliced(
-    mask: Volume, parent: slicer.vtkMRMLTransformNode | None, reference: slicer.vtkMRMLScalarVolumeNode
+def resliced(
+    volume: Volume,
+    parent: slicer.vtkMRMLTransformNode | None,
+    reference: slicer.vtkMRMLScalarVolumeNode,
+    *,
+    linear: bool = False,
+    outside: float = 0,
 ) -> Volume:
-    """Sample a mask on the reference's grid through both nodes' transforms, nearest neighbour."""
-    between = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(reference.GetParentTransformNode(), parent, between)
-    to_mask = vtk.vtkGeneralTransform()
-    to_mask.PostMultiply()
-    to_mask.Concatenate(slicer.util.vtkMatrixFromArray(ijk_to_ras(reference)))
-    to_mask.Concatenate(between)
-    to_mask.Concatenate(slicer.util.vtkMatrixFromArray(np.linalg.inv(mask.ijk_to_ras)))
+    """Sample a volume on the grid of a node, through the transforms of both.
+
+    Parameters
+    ----------
+    volume : Volume
+        In the coordinates of `parent`.
+    parent : vtkMRMLTransformNode or None
+        Any transform; None is the world.
+    reference : vtkMRMLScalarVolumeNode
+        Its grid, under its own parent transform, is the result's.
+    linear : bool
+        Interpolate (as float32) instead of taking the nearest voxel.
+    outside : float
+        Value of what is more than half a voxel outside the volume.
+    """
+    grid_parent = reference.GetParentTransformNode()
+    between, to_volume = vtk.vtkMatrix4x4(), vtk.vtkTransform()  # four times faster than a general transform
+    if not slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(grid_parent, parent, between):
+        between, to_volume = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform()
+        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(grid_parent, parent, between)
+    to_volume.PostMultiply()
+    to_volume.Concatenate(slicer.util.vtkMatrixFromArray(ijk_to_ras(reference)))
+    to_volume.Concatenate(between)
+    to_volume.Concatenate(slicer.util.vtkMatrixFromArray(np.linalg.inv(volume.ijk_to_ras)))
+    source = volume.replaced(volume.voxels.astype(np.float32)) if linear else volume
     reslice = vtk.vtkImageReslice()
-    reslice.SetInputData(node_from_volume(mask).GetImageData())
-    reslice.SetResliceTransform(to_mask)
-    reslice.SetInterpolationModeToNearestNeighbor()
+    reslice.SetInputData(node_from_volume(source).GetImageData())
+    reslice.SetResliceTransform(to_volume)
+    if linear:
+        reslice.SetInterpolationModeToLinear()
+    else:
+        reslice.SetInterpolationModeToNearestNeighbor()
+    reslice.SetBackgroundLevel(outside)
     size = reference.GetImageData().GetDimensions()
     reslice.SetOutputExtent(0, size[0] - 1, 0, size[1] - 1, 0, size[2] - 1)
     reslice.SetOutputOrigin(0, 0, 0)
     reslice.SetOutputSpacing(1, 1, 1)
     reslice.Update()
     voxels = vtk_to_numpy(reslice.GetOutput().GetPointData().GetScalars()).reshape(size[::-1])
-    return Volume(voxels=np.array(voxels), ijk_to_ras=ijk_to_ras(reference), name=mask.name)
+    return Volume(voxels=np.array(voxels), ijk_to_ras=ijk_to_ras(reference), name=volume.name)

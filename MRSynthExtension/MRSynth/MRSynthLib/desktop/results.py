@@ -137,7 +137,7 @@ def show_run(
             show_cycle_difference(job, run.cycle, run.info, cycle_node)
         except Exception:
             if output_node is None:
-                _remove(node)
+                remove(node)
             raise
     return node
 
@@ -207,11 +207,11 @@ def _show(
         mismatch = geometry_mismatch(source, node)
         if mismatch:
             raise RuntimeError(f"The result is not on the grid of '{source.GetName()}': {mismatch}")
-        _set_window(node, window)
-        _place_beside(source, node, what)
+        set_window(node, 0, window)
+        place_beside(source, node, what)
     except Exception:
         if output_node is None:
-            _remove(node)
+            remove(node)
         raise
     return node
 
@@ -230,15 +230,15 @@ def geometry_mismatch(first: slicer.vtkMRMLScalarVolumeNode, second: slicer.vtkM
     return "; ".join(lines)
 
 
-def _set_window(node: slicer.vtkMRMLScalarVolumeNode, maximum: float) -> None:
-    """Show 0 to `maximum`: the output scale is declared, so nothing is guessed from the voxels."""
+def set_window(node: slicer.vtkMRMLScalarVolumeNode, minimum: float, maximum: float) -> None:
+    """Show this range: the output scale is declared, so nothing is guessed from the voxels."""
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(0, maximum)
+    display.SetWindowLevelMinMax(minimum, maximum)
 
 
-def _place_beside(source: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLScalarVolumeNode, what: str) -> None:
+def place_beside(source: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLScalarVolumeNode, what: str) -> None:
     """Give a node the source's place in the subject hierarchy, and a series description of its own.
 
     Patient and study are the parent items' and come with the place. The source's UIDs stay with the source.
@@ -260,7 +260,8 @@ def _place_beside(source: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLSc
     hierarchy.SetItemAttribute(item, "DICOM.Modality", "MR")
 
 
-def _remove(node: slicer.vtkMRMLScalarVolumeNode) -> None:
+def remove(node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Remove a volume and its display from the scene."""
     display = node.GetDisplayNode()
     scene = node.GetScene()
     scene.RemoveNode(node)

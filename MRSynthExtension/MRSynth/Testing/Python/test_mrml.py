@@ -274,7 +274,7 @@ def test_a_half_made_node_is_removed(scene: Any, monkeypatch: pytest.MonkeyPatch
     def broken(*arguments: Any) -> None:
         raise RuntimeError("no hierarchy today")
 
-    monkeypatch.setattr(results, "_place_beside", broken)
+    monkeypatch.setattr(results, "place_beside", broken)
     with pytest.raises(DeviceError, match="no hierarchy today") as caught:
         synthesize(source)
     assert caught.value.code == "run-failed"
