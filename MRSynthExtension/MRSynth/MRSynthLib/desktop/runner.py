@@ -125,7 +125,9 @@ class WorkerRun:
         self._clean = weakref.finalize(self, traces.remove)
         try:
             request = write_request(traces.folder, self._volume, self._mask, self._settings)
-            traces.child = Child(_command(self._python, request), environment())
+            # torch makes its cache folder as soon as it is imported; it has to go as well.
+            torch_cache = {"TORCHINDUCTOR_CACHE_DIR": folder}
+            traces.child = Child(_command(self._python, request), torch_cache | environment())
         except OSError as error:
             self._clean()
             seen = f"'{self._python}' cannot be started: {error}."

@@ -12,62 +12,23 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from children import GOOD_RESULT, PATIENCE, POSIX, Stub, gone
+from children import stub as stub
+from children import temporary as temporary
 
+from MRSynthLib.desktop.child import MOST_LINES
 from MRSynthLib.desktop.runner import WorkerRun, run
 from MRSynthLib.engine.errors import Cancelled, DeviceError, InputError, ModelError, OutputError
 from MRSynthLib.engine.synthesis import Synthesizer
 from MRSynthLib.engine.volume import Volume
 
-POSIX = pytest.mark.skipif(os.name == "nt", reason="process groups and scripts of POSIX")
-PATIENCE = 30.0  # seconds after which a test that waits has failed
-
-Stub = Callable[[str], str]
-
-
-@pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder for temporary files, which every test has to leave empty."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield folder
-    assert list(folder.iterdir()) == []
-
-
-@pytest.fixture
-def stub(tmp_path: Path) -> Stub:
-    """Makes an executable that stands in for the worker, to do what a real one must not."""
-
-    def make(body: str) -> str:
-        path = tmp_path / "stub.py"
-        head = f"#!{sys.executable}\nimport json, os, signal, subprocess, sys, time\nrequest = sys.argv[3]\n"
-        path.write_text(head + textwrap.dedent(body))
-        path.chmod(0o755)
-        return str(path)
-
-    return make
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended within a while (a zombie, which nobody has waited for, has)."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-            status = Path(f"/proc/{pid}/stat")
-            if status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.05)
-    return False
+pytestmark = pytest.mark.usefixtures("temporary")
 
 
 def poll_until(job: WorkerRun, happened: Callable[[], bool]) -> None:
@@ -77,9 +38,16 @@ def poll_until(job: WorkerRun, happened: Callable[[], bool]) -> None:
         job.poll(timeout=0.1)
 
 
-def test_the_result_is_that_of_the_engine(phantom_t1: Volume, phantom_mask: np.ndarray, tiny_checkpoint: Path) -> None:
+def test_the_result_is_that_of_the_engine(
+    phantom_t1: Volume,
+    phantom_mask: np.ndarray,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     mask = phantom_t1.replaced(phantom_mask.astype(np.uint8))
     done = run(phantom_t1, model=tiny_checkpoint, device="cpu", mask=mask, cycle=True)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "torch"))  # made when torch is imported here
     here = Synthesizer(tiny_checkpoint, "cpu").synthesize(phantom_t1, mask=mask, cycle=True)
     np.testing.assert_array_equal(done.voxels, here.volume.voxels)
     assert done.cycle is not None
@@ -205,24 +173,9 @@ def test_a_process_that_the_worker_leaves_behind_is_ended_too(phantom_t1: Volume
     assert gone(events[0]["pid"])
 
 
-GOOD_RESULT = """
-    import numpy as np
-    folder = os.path.dirname(request)
-    asked = json.load(open(request))
-    voxels = np.load(os.path.join(folder, "in.npy"))
-    event = {"event": "result", "voxels": "out.npy", "cycle": None, "info": {}}
-    event["ijk_to_ras"] = asked["ijk_to_ras"]
-    def save(array):
-        np.save(os.path.join(folder, "out.npy"), array)
-    def answer(code=0):
-        print(json.dumps(event), flush=True)
-        sys.exit(code)
-"""
-
-
 @POSIX
 def test_the_stub_that_the_next_test_spoils_is_accepted_when_unspoilt(phantom_t1: Volume, stub: Stub) -> None:
-    python = stub(textwrap.dedent(GOOD_RESULT) + "print('no JSON')\nsave(voxels)\nanswer()")
+    python = stub(GOOD_RESULT + "print('no JSON')\nsave(voxels)\nanswer()")
     np.testing.assert_array_equal(run(phantom_t1, python=python).voxels, phantom_t1.voxels)
 
 
@@ -240,18 +193,62 @@ def test_the_stub_that_the_next_test_spoils_is_accepted_when_unspoilt(phantom_t1
         ("save(voxels); event['ijk_to_ras'][0][3] += 1e-9; answer()", "another grid"),
         ("save(voxels); event['voxels'] = None; answer()", "missing"),
         ("open(os.path.join(folder, 'out.npy'), 'wb').write(b'torn'); answer()", "cannot be read"),
+        ("save(voxels); del event['voxels']; answer()", "exit code 0"),
+        ("save(voxels); event['info'] = 5; answer()", "makes no sense"),
+        ("event = {'event': 'error', 'code': 'no-such-code', 'message': 'odd'}; answer(1)", "makes no sense"),
     ],
 )
 def test_exit_code_and_output_are_both_checked(phantom_t1: Volume, stub: Stub, spoil: str, seen: str) -> None:
     with pytest.raises(DeviceError, match=seen) as caught:
-        run(phantom_t1, python=stub(textwrap.dedent(GOOD_RESULT) + spoil))
+        run(phantom_t1, python=stub(GOOD_RESULT + spoil))
     assert caught.value.code == "worker-died"
+
+
+@POSIX
+def test_a_flood_of_garbage_fills_neither_memory_nor_the_callers_time(phantom_t1: Volume, stub: Stub) -> None:
+    """One endless line on stdout, endless lines on stderr."""
+    python = stub(
+        """
+        print(json.dumps({"event": "started", "pid": os.getpid()}), flush=True)
+        if os.fork():
+            while True:
+                sys.stdout.write("x" * 65536)
+        while True:
+            sys.stderr.write("flood\\n" * 65536)
+        """
+    )
+    events: list[Any] = []
+    with WorkerRun(phantom_t1, python=python, on_progress=events.append) as job:
+        job.start()
+        poll_until(job, lambda: bool(events))
+        traces = job._traces
+        assert traces is not None and traces.child is not None
+        lines = traces.child.lines
+        end = time.monotonic() + PATIENCE
+        while lines.qsize() < MOST_LINES - 100:  # full, but for what the other stream brings
+            assert time.monotonic() < end, "the flood does not come"
+            time.sleep(0.01)
+        assert lines.qsize() <= MOST_LINES + 1  # two readers may see the last place free
+        for _ in range(3):
+            assert not job.poll()
+    assert gone(events[0]["pid"])
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "line", ["5", "[]", '{"event": []}', '{"event": "progress"}', '{"event": "strange"}', "[" * 9999]
+)
+def test_json_that_is_no_event_is_taken_as_talk(phantom_t1: Volume, stub: Stub, line: str) -> None:
+    python = stub(GOOD_RESULT + f"print({line!r})\nsave(voxels)\nanswer()")
+    events: list[Any] = []
+    run(phantom_t1, python=python, on_progress=events.append)
+    assert events == []
 
 
 def test_a_cycle_that_was_asked_for_must_come(phantom_t1: Volume, stub: Stub) -> None:
     if os.name == "nt":
         pytest.skip("scripts of POSIX")
-    python = stub(textwrap.dedent(GOOD_RESULT) + "save(voxels); answer()")
+    python = stub(GOOD_RESULT + "save(voxels); answer()")
     with pytest.raises(DeviceError, match="missing"):
         run(phantom_t1, python=python, cycle=True)
 
