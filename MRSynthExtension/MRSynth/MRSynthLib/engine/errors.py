@@ -52,6 +52,19 @@ ERRORS: dict[str, ErrorKind] = {
         "input", "The mask lies elsewhere in space than the volume.", "Give a mask of the same patient space."
     ),
     "mask-unreadable": ErrorKind("input", "The mask could not be read as a label volume.", "Check the mask file."),
+    "score-not-synthetic": ErrorKind(
+        "input", "The volume to score is not one that MRSynth made.", "Choose a synthetic volume."
+    ),
+    "score-not-acquired": ErrorKind(
+        "input",
+        "The volume to score against is synthetic itself, or the source.",
+        "Choose the acquired volume of the contrast that was made.",
+    ),
+    "score-no-overlap": ErrorKind(
+        "input",
+        "The synthetic and the acquired volume have no brain in common.",
+        "Choose a volume of the same examination; one of another examination must be registered first.",
+    ),
     "model-not-found": ErrorKind(
         "model", "There is no such checkpoint.", "List the installed ones with `mrsynth models`."
     ),
