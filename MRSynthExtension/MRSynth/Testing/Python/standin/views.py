@@ -1,0 +1,197 @@
+"""Slice views and layout manager: real slice nodes, composite nodes and slice logics; nothing is rendered.
+
+The corner annotation of a view is a real vtkCornerAnnotation, so that a test can read what stands there.
+"""
+# ruff: noqa: N801, N802, N815 (the names are those of Qt and 3D Slicer)
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+from PySide6 import QtWidgets
+from PySide6.QtCore import Property
+
+from . import signals
+from .widgets_ctk import stored
+
+__all__ = ["MRML_WIDGETS", "SLICE_VIEWS", "qMRMLWidget", "qSlicerLayoutManager"]
+
+SLICE_VIEWS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
+
+
+class qMRMLWidget(QtWidgets.QWidget):
+    """Widget that knows a scene and tells others."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._scene: Any = None
+
+    def mrmlScene(self) -> Any:
+        return self._scene
+
+    def setMRMLScene(self, scene: Any) -> None:
+        if scene is not self._scene:
+            self._scene = scene
+            signals.emit(self, "mrmlSceneChanged(vtkMRMLScene*)", scene)
+
+
+class ctkVTKAbstractView(QtWidgets.QWidget):
+    """View whose rendering is only counted."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._annotation = vtk.vtkCornerAnnotation()
+        self.renders = 0
+
+    def cornerAnnotation(self) -> Any:
+        return self._annotation
+
+    def scheduleRender(self) -> None:
+        self.renders += 1
+
+    def forceRender(self) -> None:
+        self.renders += 1
+
+    def setCornerAnnotationText(self, text: str) -> None:
+        self._annotation.ClearAllTexts()
+        self._annotation.SetText(1, text)
+
+    cornerAnnotationText = Property(str, lambda self: self._annotation.GetText(1) or "", setCornerAnnotationText)
+    renderEnabled = stored(bool, "renderEnabled", True)
+
+
+class ctkVTKSliceView(ctkVTKAbstractView):
+    """View of a slice."""
+
+
+class qMRMLSliceView(ctkVTKSliceView):
+    """View of a slice of MRML."""
+
+    _slice_node: Any = None
+
+    def mrmlSliceNode(self) -> Any:
+        return self._slice_node
+
+
+class qMRMLSliceControllerWidget(QtWidgets.QWidget):
+    """Bar above a slice view."""
+
+    _widget: Any = None
+
+    def mrmlSliceNode(self) -> Any:
+        return self._widget.mrmlSliceNode()
+
+    def sliceLogic(self) -> Any:
+        return self._widget.sliceLogic()
+
+    def setSliceLink(self, linked: bool) -> None:
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            composite.SetLinkedControl(linked)
+
+    def fitSliceToBackground(self) -> None:
+        self._widget.fitSliceToBackground()
+
+
+class qMRMLSliceWidget(QtWidgets.QWidget):
+    """Slice view with its bar, around a real vtkMRMLSliceLogic."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._logic: Any = None
+        self._view = qMRMLSliceView(self)
+        self._controller = qMRMLSliceControllerWidget(self)
+        self._controller._widget = self
+
+    def sliceView(self) -> Any:
+        self._view._slice_node = self.mrmlSliceNode()
+        return self._view
+
+    def sliceController(self) -> Any:
+        return self._controller
+
+    def sliceLogic(self) -> Any:
+        return self._logic
+
+    def mrmlSliceNode(self) -> Any:
+        return self._logic.GetSliceNode()
+
+    def mrmlSliceCompositeNode(self) -> Any:
+        return self._logic.GetSliceCompositeNode()
+
+    def fitSliceToBackground(self) -> None:
+        self._logic.FitSliceToBackground()
+
+    sliceViewName = Property(str, lambda self: self._logic.GetSliceNode().GetName())
+    sliceOrientation = Property(
+        str,
+        lambda self: self._logic.GetSliceNode().GetOrientation(),
+        lambda self, name: self._logic.GetSliceNode().SetOrientation(name),
+    )
+
+
+class ctkLayoutFactory(QtWidgets.QWidget):
+    """Base of the layout manager; in 3D Slicer it is no widget."""
+
+
+class qMRMLLayoutManager(ctkLayoutFactory):
+    """The three slice views of the conventional layout; there are no 3D, table or plot views."""
+
+    def __init__(self, scene: Any, application_logic: Any) -> None:
+        super().__init__()
+        self._scene = scene
+        self._logics = vtk.vtkCollection()
+        self._widgets: dict[str, qMRMLSliceWidget] = {}
+        self._layout_node = slicer.vtkMRMLLayoutNode()
+        scene.AddNode(self._layout_node)
+        for name, orientation in SLICE_VIEWS.items():
+            logic = slicer.vtkMRMLSliceLogic()
+            logic.SetMRMLApplicationLogic(application_logic)
+            logic.SetMRMLScene(scene)
+            node = logic.AddSliceNode(name)
+            node.SetLayoutLabel(name[0])
+            node.SetOrientation(orientation)
+            node.SetMappedInLayout(1)
+            self._logics.AddItem(logic)
+            self._widgets[name] = qMRMLSliceWidget(self)
+            self._widgets[name]._logic = logic
+        application_logic.SetSliceLogics(self._logics)
+
+    def sliceViewNames(self) -> list[str]:
+        return list(self._widgets)
+
+    def sliceWidget(self, name: str) -> Any:
+        return self._widgets.get(name)
+
+    def mrmlSliceLogics(self) -> Any:
+        return self._logics
+
+    def mrmlScene(self) -> Any:
+        return self._scene
+
+    def resetSliceViews(self) -> None:
+        for widget in self._widgets.values():
+            widget.fitSliceToBackground()
+
+    def resetThreeDViews(self) -> None:
+        return
+
+    def setLayout(self, layout: int) -> None:
+        self._layout_node.SetViewArrangement(layout)
+        signals.emit(self, "layoutChanged(int)", layout)
+
+    layout = Property(int, lambda self: self._layout_node.GetViewArrangement(), setLayout)
+    threeDViewCount = Property(int, lambda self: 0)
+    tableViewCount = Property(int, lambda self: 0)
+    plotViewCount = Property(int, lambda self: 0)
+
+
+class qSlicerLayoutManager(qMRMLLayoutManager):
+    """The layout manager of the application."""
+
+
+MRML_WIDGETS = {
+    widget.__name__: widget
+    for widget in (qMRMLWidget, qMRMLSliceWidget, qMRMLSliceView, qMRMLSliceControllerWidget, qSlicerLayoutManager)
+}
