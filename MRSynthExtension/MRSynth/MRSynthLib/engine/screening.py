@@ -123,8 +123,11 @@ def _enlarge(mask: Mask, steps: tuple[int, ...], shape: tuple[int, ...]) -> Mask
 
 def without_background(voxels: NDArray[Any]) -> Mask:
     """Everything but the exact zeros that reach the border of the volume; zeros inside the brain are kept."""
-    filled = sitk.BinaryFillhole(sitk.GetImageFromArray((voxels != 0).astype(np.uint8)))
-    return sitk.GetArrayViewFromImage(filled).astype(bool)
+    zeros = np.pad(voxels == 0, 1, constant_values=True)
+    # Not BinaryFillhole, which gives the same, but takes a minute where noise leaves single zeros all over the air.
+    components = sitk.ConnectedComponent(sitk.GetImageFromArray(zeros.astype(np.uint8)))
+    labels = sitk.GetArrayViewFromImage(components)
+    return np.asarray(labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
 
 
 def look(volume: Volume) -> Look:
@@ -214,7 +217,8 @@ class Contrast:
     reason: str
 
 
-def _from_tags(tags: Mapping[str, str]) -> Contrast | None:
+def contrast_of_tags(tags: Mapping[str, str]) -> Contrast | None:
+    """T1 or T2 by echo and repetition time (ms, DICOM keywords); None where these do not tell."""
     try:
         echo, repetition = float(tags["EchoTime"]), float(tags["RepetitionTime"])
     except (KeyError, ValueError):
@@ -235,7 +239,7 @@ def guess_contrast(volume: Volume, brain: Mask) -> Contrast:
     In T1 most of the brain is nearly as bright as its brightest part (white matter); in T2 it is three times
     darker (cerebrospinal fluid). FLAIR, PD and contrast-enhanced T1 are not told apart from T1 here.
     """
-    tagged = _from_tags(volume.metadata)
+    tagged = contrast_of_tags(volume.metadata)
     if tagged:
         return tagged
     tissue = volume.voxels[brain]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from engine_helpers import axes_of, grid, moved, orthogonal_axes, rotated
 
 from MRSynthLib.engine import screening
@@ -103,6 +104,13 @@ def test_exact_zeros_that_reach_the_border_are_background() -> None:
     mask = screening.without_background(voxels)
     assert mask[4, 4, 4]
     assert mask.sum() == 125
+
+
+@pytest.mark.parametrize("zeros", [0.02, 0.1, 0.5, 0.9])
+def test_background_is_what_filling_all_holes_leaves(zeros: float) -> None:
+    voxels = (np.random.default_rng(3).random((12, 20, 17)) >= zeros) * 3
+    filled = sitk.BinaryFillhole(sitk.GetImageFromArray((voxels != 0).astype(np.uint8)))
+    np.testing.assert_array_equal(screening.without_background(voxels), sitk.GetArrayFromImage(filled) > 0)
 
 
 # --- T1 or T2 ---------------------------------------------------------------------------------------------
