@@ -23,6 +23,7 @@ from MRSynthLib.engine.volume import Volume
 
 from .exchange import RunResult
 from .mrml import mask_from_node, node_from_volume, volume_from_node
+from .tags import tagged
 from .words import _
 
 SOURCE_ROLE = "MRSynthSource"
@@ -58,7 +59,7 @@ def capture(
     OutputError
         If an output node is the source or the mask, or no plain scalar volume.
     """
-    volume = volume_from_node(input_node)
+    volume = tagged(volume_from_node(input_node), input_node)
     if input_node.GetScene() is None:
         raise InputError("input-not-found", f"The node '{volume.name}' is in no scene.", "a node of a scene.")
     for node in output_nodes:
