@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import slicer
 
 from . import views
+from .watch import weakly
 
 SIDE_BY_SIDE = slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView
 # The layout's two rows, by view name: the source above, the synthetic volume below it in the same orientation.
@@ -92,7 +93,7 @@ class Comparison:
         self.side_by_side(False)
         self.fade(0.0 if self._opacity > 0.5 else 1.0)
 
-    def restore(self) -> None:
+    def restore(self, *_: object) -> None:
         """Give back the layout, layers, links and positions that the user had before the comparison."""
         self.side_by_side(False)
         self._users.give_back(self._scene, self._ours)
@@ -114,7 +115,7 @@ class Comparison:
         if self._observer is None:
             # IDs are used again after a scene was closed: what is remembered must not reach the next one.
             event = slicer.vtkMRMLScene.StartCloseEvent
-            self._observer = self._scene.AddObserver(event, lambda *_: self.restore())
+            self._observer = self._scene.AddObserver(event, weakly(self.restore))
 
     def _show(self) -> None:
         self.side_by_side(False)

@@ -64,17 +64,15 @@ class Views:
             composite.SetForegroundVolumeID(foreground.GetID() if foreground else None)
             composite.SetForegroundOpacity(opacity)
 
-    def picture(self, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
-        """What a view shows: grey values 0 to 255, (rows, columns), the first row at the bottom of the screen."""
-        node, logic = self.node(name), self.logic(name)
-        if size is not None:
-            node.SetDimensions(*size, 1)
+    def picture(self, name: str) -> np.ndarray:
+        """What a view shows: red, green, blue of 0 to 255, (rows, columns, 3), the first row at the bottom."""
+        logic = self.logic(name)
         algorithm = logic.GetImageDataConnection().GetProducer()
         algorithm.Update()
         image = algorithm.GetOutputDataObject(logic.GetImageDataConnection().GetIndex())
         columns, rows, _ = image.GetDimensions()
         pixels = vtk_to_numpy(image.GetPointData().GetScalars())
-        return np.array(pixels.reshape(rows, columns, -1)[..., 0])
+        return np.array(pixels.reshape(rows, columns, -1)[..., :3])
 
     def pixel_of(self, name: str, world: np.ndarray) -> tuple[float, float, float]:
         """(column, row, distance from the plane in pixels) of a point of the world (RAS, mm)."""
