@@ -146,13 +146,17 @@ class DenseUNet(nn.Module):
             channels = width
         self.convolution2 = nn.Conv2d(channels, 1, 1)
         self.output = Output(output)
+        if not self.convolution2.weight.is_meta:  # on "meta" there are only shapes, and drawing for them takes a second
+            self._draw()
+
+    def _draw(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
         # The clip passes no gradient outside [0, 1]: start in the middle, so that no pixel is born dead.
         nn.init.normal_(self.convolution2.weight, std=0.01)
         assert self.convolution2.bias is not None
-        nn.init.constant_(self.convolution2.bias, 0.3 if output == "relu_clip" else 0.0)
+        nn.init.constant_(self.convolution2.bias, 0.3 if self.output.kind == "relu_clip" else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""
