@@ -47,6 +47,24 @@ ERRORS: dict[str, ErrorKind] = {
     "input-contrast-unknown": ErrorKind(
         "input", "It is not clear whether the volume is T1- or T2-weighted.", "Say it: --from t1 or --from t2."
     ),
+    "dicom-slices": ErrorKind(
+        "input", "Slices of the series are missing, doubled or unevenly spaced.", "Export the whole series again."
+    ),
+    "dicom-mosaic": ErrorKind(
+        "input", "The series is a Siemens mosaic.", "Split it, for example with dcm2niix, and give the result."
+    ),
+    "dicom-compressed": ErrorKind(
+        "input", "No decoder for the compression of the images is installed.", "pip install 'mrsynth[dicom]'."
+    ),
+    "dicom-several": ErrorKind(
+        "input", "Several series fit.", "Name one with --series, as `mrsynth dicom list` shows them."
+    ),
+    "dicom-series-unknown": ErrorKind(
+        "input", "No series has that name.", "Give number or UID, as `mrsynth dicom list` shows them."
+    ),
+    "dicom-unsuitable": ErrorKind(
+        "input", "No series is one that synthesis should start from.", "Name one with --series to take it nevertheless."
+    ),
     "mask-empty": ErrorKind("input", "The brain mask marks no voxel of the volume.", "Check the mask."),
     "mask-off-grid": ErrorKind(
         "input", "The mask lies elsewhere in space than the volume.", "Give a mask of the same patient space."
@@ -104,6 +122,16 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "output-format": ErrorKind(
         "output", "The output's ending is not one that is written.", "End in .nii, .nii.gz, .nrrd or .mha."
+    ),
+    "dicom-grid": ErrorKind(
+        "output",
+        "The volume does not lie on the slices of the source series.",
+        "Export it as .nrrd, or make it from the series as it was loaded.",
+    ),
+    "dicom-send": ErrorKind(
+        "output",
+        "The DICOM node could not be reached, or did not take everything.",
+        "Check host, port and both AE titles with whoever administers the node, then send again.",
     ),
     "device-unavailable": ErrorKind(
         "device", "The device or precision is not there.", "Use --device auto, or install its driver."
@@ -176,6 +204,9 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "install-failed": ErrorKind(
         "install", "The installer failed for another reason.", "The message holds its last words; try again once."
+    ),
+    "dicom-package": ErrorKind(
+        "install", "A Python package that this needs is not installed.", "pip install 'mrsynth[dicom]'."
     ),
     "cancelled": ErrorKind("cancelled", "The run was cancelled.", "Run again when you like; nothing was written."),
 }

@@ -1,4 +1,4 @@
-"""Volumes in and out of files: NIfTI by nibabel, NRRD, MetaImage and DICOM folders by SimpleITK.
+"""Volumes in and out of files: NIfTI by nibabel, NRRD and MetaImage by SimpleITK, DICOM folders by pydicom.
 
 A result on the grid of a file keeps that file's geometry fields as they were. Files are written aside and renamed,
 so that no half-written one stays behind.
@@ -36,7 +36,8 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     Parameters
     ----------
     path : path
-        .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, or a folder with one DICOM series.
+        .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, or a folder with DICOM images: its one series, or the one that
+        `dicom.pick` picks.
 
     Returns
     -------
@@ -47,12 +48,15 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     ------
     InputError
         input-not-found, input-not-an-image, input-corrupt, input-not-3d, input-color, input-too-large,
-        input-too-few-slices, input-spacing, input-affine, input-empty.
+        input-too-few-slices, input-spacing, input-affine, input-empty; of DICOM also dicom-slices, dicom-mosaic,
+        dicom-compressed, dicom-several, dicom-unsuitable.
     """
     path = Path(path)
     try:
         if path.is_dir():
-            return itk.read_dicom(path)
+            from . import dicom
+
+            return dicom.read_folder(path)
         if not path.exists():
             raise InputError("input-not-found", f"There is no file '{path}'.", "the path of a volume.")
         if ending(path) in NIFTI:

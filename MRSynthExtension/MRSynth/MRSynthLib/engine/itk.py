@@ -1,4 +1,4 @@
-"""NRRD, MetaImage and DICOM folders, by SimpleITK."""
+"""NRRD and MetaImage, by SimpleITK."""
 
 from __future__ import annotations
 
@@ -15,16 +15,6 @@ from .errors import InputError
 from .volume import Volume
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-DICOM_TAGS = {
-    "0018|0081": "EchoTime",
-    "0018|0080": "RepetitionTime",
-    "0018|0082": "InversionTime",
-    "0008|103e": "SeriesDescription",
-    "0008|0008": "ImageType",
-    "0008|0060": "Modality",
-}
-IMAGE_POSITION = "0020|0032"
-UNEQUAL_STEPS = 0.02  # of the usual step between DICOM slices; rounding in headers stays below
 
 
 @dataclass(frozen=True)
@@ -87,50 +77,11 @@ def _check_body(path: Path, reader: sitk.ImageFileReader) -> None:
         raise corrupt_file(path, ValueError(seen))
 
 
-def _volume(image: sitk.Image, name: str, metadata: dict[str, str] | None = None) -> Volume:
+def _volume(image: sitk.Image, name: str) -> Volume:
     geometry = ItkGeometry(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     check_geometry(geometry.ijk_to_ras, f"'{name}'")
     voxels = sitk.GetArrayFromImage(image)
-    return Volume(voxels, geometry.ijk_to_ras, header=geometry, name=name, metadata=metadata or {})
-
-
-def read_dicom(folder: Path) -> Volume:
-    """Read the one DICOM series of a folder, with the tags that tell its contrast; see `files.read_volume`."""
-    found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(found) != 1:
-        seen = f"'{folder}' holds {len(found)} DICOM series." if found else f"'{folder}' holds no DICOM series."
-        raise InputError("input-not-an-image", seen, "a folder with the files of one series.")
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), found[0])
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(names)
-    reader.MetaDataDictionaryArrayUpdateOn()
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise corrupt_file(folder, error) from error
-    _check_slice_positions(folder, reader, len(names))
-    tags = {keyword: reader.GetMetaData(0, key).strip() for key, keyword in DICOM_TAGS.items()
-            if reader.HasMetaDataKey(0, key)}  # fmt: skip
-    check_size(image.GetSize(), f"'{folder.name}'")
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError("input-color", f"'{folder.name}' holds colour images.", "one number per voxel.")
-    return _volume(image, folder.name, tags)
-
-
-def _check_slice_positions(folder: Path, reader: sitk.ImageSeriesReader, slices: int) -> None:
-    """A missing or doubled slice would be stretched over without a word: refuse it, and say where it is."""
-    if slices < 2 or not all(reader.HasMetaDataKey(n, IMAGE_POSITION) for n in range(slices)):
-        return
-    positions = np.array([[float(x) for x in reader.GetMetaData(n, IMAGE_POSITION).split("\\")] for n in range(slices)])
-    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    usual = float(np.median(steps))
-    odd = np.flatnonzero(np.abs(steps - usual) > UNEQUAL_STEPS * usual)
-    if odd.size:
-        first = int(odd[0])
-        seen = (
-            f"Slices {first + 1} and {first + 2} of '{folder.name}' are {steps[first]:g} mm apart, most {usual:g} mm."
-        )
-        raise InputError("input-spacing", seen, "a series without gaps or doubled slices.", "Export the series again.")
+    return Volume(voxels, geometry.ijk_to_ras, header=geometry, name=name)
 
 
 def write(volume: Volume, path: Path, description: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from engine_helpers import axes_of, grid, rotated, sheared
 
-from MRSynthLib.engine.errors import InputError, OutputError
+from MRSynthLib.engine.errors import OutputError
 from MRSynthLib.engine.files import read_volume, sha256_of, write_aside, write_volume
 from MRSynthLib.engine.itk import ItkGeometry
 from MRSynthLib.engine.volume import Volume
@@ -215,78 +215,6 @@ def test_another_format_has_the_same_place(name: str, first: str, then: str, tmp
 def test_geometry_of_itk_and_back() -> None:
     affine = grid(SHAPE, SPACING, AXES["sheared"])
     np.testing.assert_allclose(ItkGeometry.of(affine).ijk_to_ras, affine, rtol=0, atol=1e-12)
-
-
-# --- DICOM ------------------------------------------------------------------------------------------------
-
-
-def dicom(folder: Path, affine: np.ndarray, slope: float = 1.0, **tags: str) -> Path:
-    """Write `grey()` as one series, the slices under names in no order; values are slope x stored - 5."""
-    import pydicom
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
-
-    folder.mkdir()
-    lps = np.diag([-1, -1, 1, 1]) @ affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    study, series, frame = generate_uid(), generate_uid(), generate_uid()
-    for k, plane in enumerate(grey(np.uint16)):
-        data = pydicom.Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = MRImageStorage
-        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
-        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, frame
-        data.Modality, data.InstanceNumber = "MR", k + 1
-        data.ImagePositionPatient = [f"{x:.10g}" for x in (lps @ [0, 0, k, 1])[:3]]
-        data.ImageOrientationPatient = [f"{x:.10g}" for n in (0, 1) for x in lps[:3, n] / spacing[n]]
-        data.PixelSpacing = [f"{spacing[1]:.10g}", f"{spacing[0]:.10g}"]  # rows first
-        data.SliceThickness = f"{spacing[2]:.10g}"
-        data.Rows, data.Columns = plane.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated = data.BitsStored = 16
-        data.HighBit, data.PixelRepresentation = 15, 0
-        data.RescaleSlope, data.RescaleIntercept = str(slope), "-5"
-        for name, value in tags.items():
-            setattr(data, name, value)
-        data.PixelData = plane.tobytes()
-        data.save_as(folder / f"{(k * 5) % 7}.dcm", enforce_file_format=True)
-    return folder
-
-
-@pytest.mark.parametrize("name", ["axial", "sagittal", "oblique"])
-def test_a_dicom_folder_is_one_volume_in_its_place(name: str, tmp_path: Path) -> None:
-    affine = grid(SHAPE, SPACING, AXES[name])
-    volume = read_volume(dicom(tmp_path / "series", affine, slope=2))
-    np.testing.assert_allclose(volume.ijk_to_ras, affine, atol=1e-6)
-    np.testing.assert_allclose(volume.voxels, grey() * 2.0 - 5)
-    assert volume.name == "series"
-
-
-def test_a_dicom_series_with_a_missing_slice_is_refused(tmp_path: Path) -> None:
-    folder = dicom(tmp_path / "series", grid(SHAPE, SPACING, OBLIQUE))
-    sorted(folder.iterdir())[3].unlink()
-    with pytest.raises(InputError, match="mm apart") as caught:
-        read_volume(folder)
-    assert caught.value.code == "input-spacing"
-
-
-def test_acquisition_tags_of_dicom_are_carried(tmp_path: Path) -> None:
-    tags = {"EchoTime": "95", "RepetitionTime": "5000", "SeriesDescription": "T2 axial"}
-    volume = read_volume(dicom(tmp_path / "series", grid(SHAPE, SPACING, OBLIQUE), **tags))
-    assert {**tags, "Modality": "MR"}.items() <= volume.metadata.items()
-    assert "InversionTime" not in volume.metadata
-
-
-def test_two_series_in_one_folder_are_refused(tmp_path: Path) -> None:
-    affine = grid(SHAPE, SPACING, OBLIQUE)
-    first, second = dicom(tmp_path / "first", affine), dicom(tmp_path / "second", affine)
-    for file in second.iterdir():
-        file.rename(first / f"b{file.name}")
-    with pytest.raises(InputError) as caught:
-        read_volume(first)
-    assert caught.value.code == "input-not-an-image"
-    assert "2 DICOM series" in str(caught.value)
 
 
 # --- writing ----------------------------------------------------------------------------------------------
