@@ -83,7 +83,7 @@ class Marks:
     """
 
     def __init__(self, scene: slicer.vtkMRMLScene, annotate: Annotate) -> None:
-        self._scene = scene
+        self.scene = scene
         self._annotate = annotate
         self._marked: set[str] = set()
         self._watched: dict[Any, int] = {}
@@ -100,8 +100,8 @@ class Marks:
     def update(self, *_: object) -> None:
         """Look at all views again."""
         composites = [
-            self._scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
-            for index in range(self._scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode"))
+            self.scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+            for index in range(self.scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode"))
         ]
         self._watch(composites)
         texts = {composite.GetLayoutName(): shown_synthetic(composite) for composite in composites}
@@ -115,7 +115,7 @@ class Marks:
     def remove(self) -> None:
         """Take all marks away and observe nothing any more."""
         for tag in self._scene_tags:
-            self._scene.RemoveObserver(tag)
+            self.scene.RemoveObserver(tag)
         for node, tag in self._watched.items():
             node.RemoveObserver(tag)
         for view in self._marked:
@@ -127,7 +127,7 @@ class Marks:
     def _watch(self, composites: list[slicer.vtkMRMLSliceCompositeNode]) -> None:
         """Observe the views, what they show, and the layout, which makes views that were hidden."""
         nodes = {node for composite in composites for node in (composite, *_visible(composite)) if node is not None}
-        nodes.update(filter(None, [self._scene.GetFirstNodeByClass("vtkMRMLLayoutNode")]))
+        nodes.update(filter(None, [self.scene.GetFirstNodeByClass("vtkMRMLLayoutNode")]))
         for node in self._watched.keys() - nodes:
             node.RemoveObserver(self._watched.pop(node))
         for node in nodes - self._watched.keys():
@@ -136,6 +136,26 @@ class Marks:
     def _on_node(self, _caller: object, _event: str, node: slicer.vtkMRMLNode) -> None:
         if any(node.IsA(kind) for kind in _KINDS):
             self.update()
+
+
+_running: Marks | None = None
+
+
+def start() -> None:
+    """Mark the slice views of 3D Slicer from now on, in every module; once for a scene, however often it is called."""
+    global _running
+    if _running is not None and _running.scene is slicer.mrmlScene:
+        return
+    stop()
+    _running = Marks(slicer.mrmlScene, slicer_annotator())
+
+
+def stop() -> None:
+    """Take the marks away again, as at the end of the application."""
+    global _running
+    if _running is not None:
+        _running.remove()
+    _running = None
 
 
 def slicer_annotator() -> Annotate:
@@ -147,7 +167,8 @@ def slicer_annotator() -> Annotate:
     drawn: dict[str, DrawnMark] = {}
 
     def annotate(view_name: str, text: str) -> None:
-        manager = slicer.app.layoutManager()
+        application = getattr(slicer, "app", None)
+        manager = application.layoutManager() if application is not None else None
         widget = manager.sliceWidget(view_name) if manager is not None else None
         if widget is None:  # a view that was never shown: the layout node tells when it is
             return

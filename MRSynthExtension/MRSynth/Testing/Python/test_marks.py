@@ -286,7 +286,7 @@ class Window:
 
     def __init__(self) -> None:
         self.renders = 0
-        self._window = vtk.vtkRenderWindow()
+        self._window = vtk.vtkGenericOpenGLRenderWindow()  # as in Qt: no window of its own
         self.picture, self.overlay = vtk.vtkRenderer(), vtk.vtkRenderer()
         self._window.SetNumberOfLayers(2)
         self.overlay.SetLayer(1)
@@ -361,12 +361,43 @@ def test_a_view_that_was_made_anew_is_marked_anew(application: Application) -> N
     assert application.windows["Red"].texts() == []
 
 
-def test_views_and_main_windows_that_are_not_there_are_no_error(application: Application) -> None:
+def test_views_and_main_windows_that_are_not_there_are_no_error(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
     annotate = marks.slicer_annotator()
     annotate("Slice4", "SYNTHETIC T2")
     application.without_window = True
     annotate("Red", "SYNTHETIC T2")
+    monkeypatch.delattr(slicer, "app")
+    annotate("Red", "SYNTHETIC T2")
     assert all(window.texts() == [] for window in application.windows.values())
+
+
+def test_started_twice_there_is_one_of_them(
+    scene: Any, views: Views, pair: tuple[Any, Any], application: Application
+) -> None:
+    views.show(pair[1])
+    try:
+        for _ in range(2):
+            marks.start()
+            assert [application.windows[name].texts() for name in STANDARD] == [["SYNTHETIC T2"]] * 3
+    finally:
+        marks.stop()
+    assert [application.windows[name].texts() for name in STANDARD] == [[]] * 3
+    marks.stop()
+
+
+def test_marks_follow_to_another_scene(
+    scene: Any, views: Views, pair: tuple[Any, Any], application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views.show(pair[1])
+    try:
+        marks.start()
+        monkeypatch.setattr(slicer, "mrmlScene", slicer.vtkMRMLScene())
+        marks.start()
+        assert [application.windows[name].texts() for name in STANDARD] == [[]] * 3
+    finally:
+        marks.stop()
 
 
 def test_the_scene_and_the_views_agree_until_the_marks_are_removed(

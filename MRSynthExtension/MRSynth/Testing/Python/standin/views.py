@@ -10,7 +10,7 @@ from typing import Any
 
 import slicer
 import vtk
-from PySide6 import QtWidgets
+from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property
 
 from . import signals
@@ -63,7 +63,19 @@ class ctkVTKAbstractView(QtWidgets.QWidget):
 
 
 class ctkVTKSliceView(ctkVTKAbstractView):
-    """View of a slice."""
+    """View of a slice; its render window has the picture's renderer and one over it, and never opens."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._window = vtk.vtkGenericOpenGLRenderWindow()
+        self._window.SetNumberOfLayers(2)
+        for layer in range(2):
+            renderer = vtk.vtkRenderer()
+            renderer.SetLayer(layer)
+            self._window.AddRenderer(renderer)
+
+    def renderWindow(self) -> Any:
+        return self._window
 
 
 class qMRMLSliceView(ctkVTKSliceView):
@@ -131,8 +143,8 @@ class qMRMLSliceWidget(QtWidgets.QWidget):
     )
 
 
-class ctkLayoutFactory(QtWidgets.QWidget):
-    """Base of the layout manager; in 3D Slicer it is no widget."""
+class ctkLayoutFactory(QtCore.QObject):
+    """Base of the layout manager."""
 
 
 class qMRMLLayoutManager(ctkLayoutFactory):
@@ -154,7 +166,7 @@ class qMRMLLayoutManager(ctkLayoutFactory):
             node.SetOrientation(orientation)
             node.SetMappedInLayout(1)
             self._logics.AddItem(logic)
-            self._widgets[name] = qMRMLSliceWidget(self)
+            self._widgets[name] = qMRMLSliceWidget()
             self._widgets[name]._logic = logic
         application_logic.SetSliceLogics(self._logics)
 
