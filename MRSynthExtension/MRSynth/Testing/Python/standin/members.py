@@ -94,7 +94,28 @@ def qt_properties(base: type) -> dict[str, str]:
     """Return the properties of a class of Qt, and their C++ types."""
     meta = base.staticMetaObject
     entries = (meta.property(index) for index in range(meta.propertyCount()))
-    return {entry.name(): entry.typeName() for entry in entries}
+    return {e.name(): e.typeName() for e in entries if _is_of_qt5(base, "properties", e.name(), _own_properties)}
+
+
+@functools.cache
+def _own_properties(cls: type) -> frozenset[str]:
+    meta = getattr(cls, "staticMetaObject", None)
+    indices = range(meta.propertyOffset(), meta.propertyCount()) if meta is not None else ()
+    return frozenset(meta.property(index).name() for index in indices)
+
+
+@functools.cache
+def _own_methods(cls: type) -> frozenset[str]:
+    return frozenset(vars(cls))
+
+
+def _is_of_qt5(base: type, kind: str, name: str, own: Callable[[type], frozenset[str]]) -> bool:
+    """Return whether Qt 5 has a name that PySide6 has; classes that are not listed are taken as they are."""
+    for cls in base.__mro__:
+        listed = names.declared_by_qt(cls.__name__)
+        if name in (getattr(listed, kind) if listed is not None else own(cls)):
+            return True
+    return False
 
 
 @functools.cache
@@ -115,7 +136,7 @@ def qt_signals(base: type) -> dict[str, tuple[str, ...]]:
     """Return the signals of a class of Qt, by name, with the signatures of the overloads."""
     found: dict[str, tuple[str, ...]] = {}
     for signature, name, is_signal in _qt_invokables(base):
-        if is_signal:
+        if is_signal and _is_of_qt5(base, "signals", name, _own_methods):
             found[name] = (*found.get(name, ()), signature)
     return found
 
@@ -130,13 +151,7 @@ def _is_method(base: type, name: str) -> bool:
     function = getattr(base, name, None) if not name.startswith("_") else None
     if function is None or isinstance(function, (type, QtCore.Signal)) or not callable(function):
         return False
-    for cls in base.__mro__:
-        listed = names.qt_methods(cls.__name__)
-        if listed is None and name in vars(cls):
-            return True  # a class that the list does not know
-        if listed is not None and name in listed:
-            return True
-    return bool(qt_slot_signatures(base, name))
+    return _is_of_qt5(base, "slots", name, _own_methods)
 
 
 def class_member(pyside: type, name: str) -> Any:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Declared", "declared", "normalised"]
+__all__ = ["Declared", "declared", "declared_by_qt", "normalised"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,6 @@ class Declared:
 
     Parameters
     ----------
-    base : str
-        Name of the base class; empty for the last one.
     properties : frozenset of str
         Names of its properties.
     slots : frozenset of str
@@ -26,7 +24,6 @@ class Declared:
         Name of a signal to the normalised signatures of its overloads, in the order of the header.
     """
 
-    base: str
     properties: frozenset[str]
     slots: frozenset[str]
     signals: dict[str, tuple[str, ...]]
@@ -41,25 +38,22 @@ def _file() -> dict[str, dict[str, dict]]:
 def declared(name: str) -> Declared | None:
     """Return what the class of this name of CTK or 3D Slicer declares; None for a class that is not listed."""
     found = _file()["classes"].get(name)
-    if found is None:
-        return None
-    by_name: dict[str, tuple[str, ...]] = {}
-    for signature in found.get("signals", ()):
-        signal = signature.partition("(")[0]
-        by_name[signal] = (*by_name.get(signal, ()), signature)
-    return Declared(
-        base=found.get("base", ""),
-        properties=frozenset(found.get("properties", ())),
-        slots=frozenset(found.get("slots", ())),
-        signals=by_name,
-    )
+    return None if found is None else _declared(found, found["slots"])
 
 
 @functools.cache
-def qt_methods(name: str) -> frozenset[str] | None:
-    """Return the methods of a plain Qt class that PythonQt's wrappers for Qt 5.15 reach; None if not listed."""
+def declared_by_qt(name: str) -> Declared | None:
+    """Return what a class of Qt 5.15 declares; None for a class that is not listed."""
     found = _file()["qt"].get(name)
-    return None if found is None else frozenset(found)
+    return None if found is None else _declared(found, found.get("methods", ()))
+
+
+def _declared(entry: dict, slots: list[str]) -> Declared:
+    by_name: dict[str, tuple[str, ...]] = {}
+    for signature in entry.get("signals", ()):
+        signal = signature.partition("(")[0]
+        by_name[signal] = (*by_name.get(signal, ()), signature)
+    return Declared(frozenset(entry.get("properties", ())), frozenset(slots), by_name)
 
 
 def normalised(signature: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import pathlib
 import types
 import typing
@@ -11,7 +12,7 @@ from typing import Any
 
 import slicer
 
-from .parameter_types import Choice, Decimals, Maximum, Minimum, SingleStep, WithinRange, split
+from .parameter_rules import Choice, Decimals, Maximum, Minimum, SingleStep, WithinRange, split
 
 __all__ = ["Connection", "connection"]
 
@@ -55,7 +56,7 @@ def connection(widget: Any, datatype: Any) -> Connection:
     makers: list[tuple[tuple[str, ...], bool, Callable[..., Connection]]] = [
         (("QCheckBox", "ctkCheckBox", "QPushButton"), plain is bool, _checked),
         (("QSlider", "QSpinBox"), plain is int, _number),
-        (("QDoubleSpinBox", "ctkSliderWidget", "ctkDoubleSlider", "ctkDoubleSpinBox"), plain in (int, float), _number),
+        (("QDoubleSpinBox", "ctkSliderWidget", "ctkDoubleSlider"), plain in (int, float), _number),
         (("QComboBox", "ctkComboBox"), plain in (int, float, str, bool), _choice),
         (("QComboBox", "ctkComboBox"), isinstance(plain, type) and issubclass(plain, enum.Enum), _enumeration),
         (("QLineEdit",), plain is str, _text),
@@ -99,9 +100,9 @@ def _number(widget: Any, plain: Any, annotations: list[Any]) -> Connection:
             widget.decimals = decimals.value
     if step is not None:
         widget.singleStep = step.value
-    limit = 2**31 if plain is int else 1e300
-    widget.minimum = within.minimum if within is not None else low.minimum if low is not None else -limit
-    widget.maximum = within.maximum if within is not None else high.maximum if high is not None else limit - 1
+    lowest, highest = (-(2**31), 2**31 - 1) if name in ("QSlider", "QSpinBox") else (-math.inf, math.inf)
+    widget.minimum = within.minimum if within is not None else low.minimum if low is not None else lowest
+    widget.maximum = within.maximum if within is not None else high.maximum if high is not None else highest
     return Connection(widget, "valueChanged", lambda: plain(widget.value), lambda v: setattr(widget, "value", plain(v)))
 
 

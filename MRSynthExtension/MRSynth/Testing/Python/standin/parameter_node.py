@@ -12,22 +12,21 @@ import slicer
 import vtk
 
 from .parameter_gui import connection
-from .parameter_types import (
+from .parameter_rules import (
     Choice,
     Decimals,
     Default,
     Exclude,
     IsInstance,
-    Kind,
     Maximum,
     Minimum,
     NotNone,
     SingleStep,
     Validator,
     WithinRange,
-    kind_of,
     split,
 )
+from .parameter_types import Kind, kind_of
 
 __all__ = [
     "Choice",

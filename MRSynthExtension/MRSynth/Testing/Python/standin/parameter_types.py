@@ -1,8 +1,7 @@
 """How typed parameters are kept in a vtkMRMLScriptedModuleNode: the same strings as 3D Slicer writes.
 
 A number, text, path, enumeration or truth value is one string parameter; a node is a node reference of the
-parameter's name beside an empty parameter; a member of a union is kept as "<name>.<number in the union>"; a
-list as "<name>.len" and "<name>.<index>".
+parameter's name beside an empty parameter; a member of a union is kept as "<name>.<number in the union>".
 """
 
 from __future__ import annotations
@@ -11,145 +10,13 @@ import enum
 import pathlib
 import types
 import typing
-from collections.abc import Iterator, MutableSequence
-from dataclasses import dataclass
 from typing import Any
 
 import slicer
 
-__all__ = [
-    "Choice",
-    "Decimals",
-    "Default",
-    "Exclude",
-    "IsInstance",
-    "Kind",
-    "Maximum",
-    "Minimum",
-    "NotNone",
-    "SingleStep",
-    "Validator",
-    "WithinRange",
-    "kind_of",
-    "split",
-]
+from .parameter_rules import IsInstance, NotNone, Validator, split
 
-
-@dataclass(frozen=True)
-class Decimals:
-    """How many decimals a widget shows."""
-
-    value: int
-
-
-@dataclass(frozen=True)
-class SingleStep:
-    """How far one step of a widget goes."""
-
-    value: float
-
-
-class Default:
-    """The value that a parameter has at first."""
-
-    def __init__(self, value: Any = None, *, generator: Any = None) -> None:
-        self._value = value
-        self._generator = generator
-
-    @property
-    def value(self) -> Any:
-        """The value, made anew when there is a generator."""
-        return self._generator() if self._generator else self._value
-
-
-class Validator:
-    """Rule that a value must keep; `validate` raises when it does not."""
-
-    def validate(self, value: Any) -> None:
-        """Raise ValueError or TypeError for a value that breaks the rule."""
-        raise NotImplementedError
-
-
-class NotNone(Validator):
-    """There must be a value."""
-
-    def validate(self, value: Any) -> None:
-        if value is None:
-            raise ValueError("Value must not be None")
-
-
-class IsInstance(Validator):
-    """The value must be of a type."""
-
-    def __init__(self, classtype: Any) -> None:
-        self.classtype = classtype
-
-    def validate(self, value: Any) -> None:
-        if value is not None and not isinstance(value, self.classtype):
-            raise TypeError(f"Value must be of type '{self.classtype}', is type '{type(value)}' value '{value}'")
-
-
-class WithinRange(Validator):
-    """The value must lie between two numbers, both included."""
-
-    def __init__(self, minimum: float, maximum: float) -> None:
-        self.minimum = minimum
-        self.maximum = maximum
-
-    def validate(self, value: Any) -> None:
-        if not self.minimum <= value <= self.maximum:
-            raise ValueError(f"Value must be within range [{self.minimum}, {self.maximum}], is {value}")
-
-
-class Minimum(Validator):
-    """The value must not be smaller."""
-
-    def __init__(self, minimum: float) -> None:
-        self.minimum = minimum
-
-    def validate(self, value: Any) -> None:
-        if value < self.minimum:
-            raise ValueError(f"Value must be greater than {self.minimum}, is {value}")
-
-
-class Maximum(Validator):
-    """The value must not be greater."""
-
-    def __init__(self, maximum: float) -> None:
-        self.maximum = maximum
-
-    def validate(self, value: Any) -> None:
-        if value > self.maximum:
-            raise ValueError(f"Value must be less than {self.maximum}, is {value}")
-
-
-class Choice(Validator):
-    """The value must be one of a list."""
-
-    def __init__(self, choices: Any) -> None:
-        self.choices = choices
-
-    def validate(self, value: Any) -> None:
-        if value not in self.choices:
-            raise ValueError(f"Value is {value}, but must be in one of the following: {self.choices}")
-
-
-class Exclude(Validator):
-    """The value must not be one of a list."""
-
-    def __init__(self, excludedValues: Any) -> None:
-        self.excludedValues = excludedValues
-
-    def validate(self, value: Any) -> None:
-        if value in self.excludedValues:
-            raise ValueError(f"Value is {value}, but must not be an excluded value: {self.excludedValues}")
-
-
-def split(annotated: Any) -> tuple[Any, list[Any]]:
-    """Split ``Annotated[type, ...]`` into the type and what it is annotated with."""
-    if typing.get_origin(annotated) is typing.Annotated:
-        return annotated.__origin__, list(annotated.__metadata__)
-    return annotated, []
+__all__ = ["Kind", "kind_of"]
 
 
 class Kind:
@@ -165,7 +32,11 @@ class Kind:
     def check(self, value: Any) -> None:
         """Raise when the value is not of the type, or against the annotations."""
         for rule in self.checks:
-            rule.validate(value)
+            rule.validate(value)  # a class of rules with a static method will do, too
+
+    def takes(self, datatype: type) -> bool:
+        """Return whether a value of this type may be kept so, when it is one of several kinds."""
+        return False
 
     def is_in(self, node: Any, name: str) -> bool:
         """Return whether the parameter node has the parameter."""
@@ -199,6 +70,10 @@ class SimpleKind(Kind):
         self.datatype = datatype
         self.checks = (NotNone(), IsInstance((int, float) if datatype is float else datatype))
 
+    def takes(self, datatype: type) -> bool:
+        numbers = (int, float)
+        return datatype in numbers if self.datatype in numbers else issubclass(datatype, self.datatype)
+
     def default(self) -> Any:
         return 0 if self.datatype in (int, float) else self.datatype()
 
@@ -223,6 +98,9 @@ class EnumKind(Kind):
         self.datatype = datatype
         self.checks = (IsInstance(datatype),)
 
+    def takes(self, datatype: type) -> bool:
+        return issubclass(datatype, self.datatype)
+
     def default(self) -> Any:
         return next(iter(self.datatype))
 
@@ -239,6 +117,9 @@ class NodeKind(Kind):
     def __init__(self, datatype: type) -> None:
         self.datatype = datatype
         self.checks = (IsInstance(datatype),)
+
+    def takes(self, datatype: type) -> bool:
+        return issubclass(datatype, slicer.vtkMRMLNode)
 
     def default(self) -> None:
         return None
@@ -257,6 +138,9 @@ class NodeKind(Kind):
 
 class NoneKind(Kind):
     """None, as the second half of Optional."""
+
+    def takes(self, datatype: type) -> bool:
+        return datatype is types.NoneType
 
     def default(self) -> None:
         return None
@@ -286,7 +170,7 @@ class UnionKind(Kind):
     def _fitting(self, value: Any) -> int:
         problem: Exception = TypeError(f"Unable to write value '{value}' of type '{type(value)}'")
         for index, member in enumerate(self.members):
-            if isinstance(member, NoneKind) != (value is None):
+            if not member.takes(type(value)):
                 continue
             try:
                 member.check(value)
@@ -320,104 +204,27 @@ class UnionKind(Kind):
             member.remove(node, f"{name}.{index}")
 
 
-class ListKind(Kind):
-    """List of values of one type; what comes back writes itself when it is changed."""
-
-    def __init__(self, member: Kind) -> None:
-        self.member = member
-        self.cached = member.cached
-
-    def default(self) -> list[Any]:
-        return []
-
-    def check(self, value: Any) -> None:
-        super().check(value)
-        for item in value:
-            self.member.check(item)
-
-    def is_in(self, node: Any, name: str) -> bool:
-        return bool(node.HasParameter(f"{name}.len"))
-
-    def write(self, node: Any, name: str, value: Any) -> None:
-        items = list(value)
-        with slicer.util.NodeModify(node):
-            self.remove(node, name)
-            for index, item in enumerate(items):
-                self.member.write(node, f"{name}.{index}", item)
-            node.SetParameter(f"{name}.len", str(len(items)))
-
-    def read(self, node: Any, name: str) -> ObservedList:
-        length = int(node.GetParameter(f"{name}.len"))
-        items = [self.member.read(node, f"{name}.{index}") for index in range(length)]
-        return ObservedList(self, node, name, items)
-
-    def remove(self, node: Any, name: str) -> None:
-        for index in range(int(node.GetParameter(f"{name}.len") or 0)):
-            self.member.remove(node, f"{name}.{index}")
-        node.UnsetParameter(f"{name}.len")
-
-
-class ObservedList(MutableSequence):
-    """List of a parameter node: every change is written."""
-
-    def __init__(self, kind: ListKind, node: Any, name: str, items: list[Any]) -> None:
-        self._where = (kind, node, name)
-        self._items = items
-
-    def _save(self) -> None:
-        kind, node, name = self._where
-        kind.check(self._items)
-        kind.write(node, name, self._items)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._items[index]
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self._items[index] = value
-        self._save()
-
-    def __delitem__(self, index: Any) -> None:
-        del self._items[index]
-        self._save()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(list(self._items))
-
-    def __eq__(self, other: object) -> bool:
-        return self._items == (other._items if isinstance(other, ObservedList) else other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"ObservedList({self._items})"
-
-    def insert(self, index: int, value: Any) -> None:
-        self._items.insert(index, value)
-        self._save()
-
-
 def kind_of(annotated: Any) -> Kind:
     """Return how values of a type are kept.
 
     Raises
     ------
     NotImplementedError
-        For types that 3D Slicer keeps and the stand-in does not (tuples, dictionaries, parameter packs, colours).
+        For types that 3D Slicer keeps and the stand-in does not (lists, tuples, dictionaries, packs, colours).
     """
     datatype, annotations = split(annotated)
     kind = _plain_kind(datatype)
-    kind.checks = (*kind.checks, *(rule for rule in annotations if isinstance(rule, Validator)))
+    kind.checks = (*kind.checks, *filter(_is_rule, annotations))
     return kind
+
+
+def _is_rule(annotation: Any) -> bool:
+    return isinstance(annotation, Validator) or (isinstance(annotation, type) and issubclass(annotation, Validator))
 
 
 def _plain_kind(datatype: Any) -> Kind:
     if typing.get_origin(datatype) in (typing.Union, types.UnionType):
         return UnionKind([kind_of(member) for member in typing.get_args(datatype)])
-    if typing.get_origin(datatype) is list:
-        return ListKind(kind_of(typing.get_args(datatype)[0]))
     if datatype is bool:
         return BoolKind(bool)
     if datatype is types.NoneType:

@@ -91,7 +91,10 @@ def _connect(form: Any, sender: str, signal: str, receiver: str, slot: str) -> N
     if source is None or target is None:
         complain(f"The form connects {sender} to {receiver}, and has no such widget")
         return
-    signals.connect(source, signal, getattr(proxy(target), slot.partition("(")[0]))
+    try:
+        signals.connect(source, signal, getattr(proxy(target), slot.partition("(")[0]))
+    except AttributeError as error:
+        complain(f"The form connects {sender} to {receiver}: {error}")
 
 
 def _check_properties(tree: ElementTree.ElementTree, form: Any) -> None:

@@ -19,9 +19,9 @@ import slicer.util
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from . import dialogs, loading, parameter_node, qt_modules, sample_data, scripted_module, signals, words
-from .complaints import COMPLAINTS
+from .complaints import COMPLAINTS, listening
 from .pythonqt import class_for, proxy
-from .slicer_app import VERSION, the_application
+from .slicer_app import the_application
 
 __all__ = ["Application", "run"]
 
@@ -236,16 +236,9 @@ def run(folder: Path, modules: Path) -> Iterator[Application]:
     qt_app = the_application()
     for kept in (dialogs.ANSWERS, dialogs.DIALOGS, COMPLAINTS, qt_modules.OPENED_URLS):
         kept.clear()
-    with _restored():
+    with _restored(), listening():
         _install()
         slicer.mrmlScene = _new_scene()
-        qt_app.setApplicationName("Slicer")
-        qt_app.setApplicationVersion(VERSION)
-        qt_app.setOrganizationName("slicer.org")
-        QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
-        QtCore.QSettings.setPath(
-            QtCore.QSettings.Format.IniFormat, QtCore.QSettings.Scope.UserScope, str(folder / "settings")
-        )
         qt_app.start(slicer.mrmlScene, folder)
         qt_app.open_windows()
         slicer.app = proxy(qt_app)
@@ -256,6 +249,6 @@ def run(folder: Path, modules: Path) -> Iterator[Application]:
             assert not COMPLAINTS, "3D Slicer would only have printed this:\n" + "\n".join(COMPLAINTS)
         finally:
             app.quit()
-            qt_app.close_windows()
             signals.forget_all()
+            qt_app.end()
             slicer.mrmlScene.Clear(1)

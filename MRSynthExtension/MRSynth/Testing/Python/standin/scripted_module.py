@@ -160,6 +160,7 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
+        super(unittest.TestCase, self).__init__()  # TestCase does not pass on to the classes mixed in
         self.moduleTestNames: list[str] = [
             name for name in dir(self) if "test" in name and callable(getattr(self, name))
         ]

@@ -12,8 +12,8 @@ from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property
 
 from . import signals
-from .pythonqt import proxy
 from .views import qSlicerLayoutManager
+from .widgets_ctk import stored
 
 __all__ = ["qSlicerApplication", "qSlicerMainWindow", "the_application"]
 
@@ -26,7 +26,7 @@ class qSlicerCommandOptions(QtCore.QObject):
 
     testingEnabled = Property(bool, lambda self: slicer.app.testingEnabled())
     noMainWindow = Property(bool, lambda self: False)
-    runPythonAndExit = False
+    runPythonAndExit = stored(bool, "runPythonAndExit", False)
 
 
 class qSlicerModuleFactoryManager(QtCore.QObject):
@@ -60,6 +60,8 @@ class qSlicerModuleSelectorToolBar(QtWidgets.QToolBar):
     _selected = ""
 
     def selectModule(self, name: str) -> None:
+        if name == self._selected:
+            return
         if name and slicer.app.moduleManager().module(name) is None:
             raise RuntimeError(f"There is no module {name}")
         previous = self.window()._manager.module(self._selected)
@@ -97,13 +99,19 @@ class qSlicerCoreApplication(QtWidgets.QApplication):
         self._scene = scene
         self._folder = folder
         self._testing = False
-        self._settings = QtCore.QSettings(str(folder / "Slicer.ini"), QtCore.QSettings.Format.IniFormat)
-        self._revision_settings = QtCore.QSettings(str(folder / "Slicer-1.ini"), QtCore.QSettings.Format.IniFormat)
+        ini, user = QtCore.QSettings.Format.IniFormat, QtCore.QSettings.Scope.UserScope
+        QtCore.QSettings.setDefaultFormat(ini)
+        QtCore.QSettings.setPath(ini, user, str(folder / "settings"))
+        self.setApplicationName("Slicer")
+        self.setApplicationVersion(VERSION)
+        self.setOrganizationName("slicer.org")
+        self._settings = QtCore.QSettings()
+        self._revision_settings = QtCore.QSettings(ini, user, "slicer.org", "Slicer-1")
         self._options = qSlicerCommandOptions(self)
         self._manager = qSlicerModuleManager(self)
         self._logic = slicer.vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(scene)
-        (folder / "temporary").mkdir(exist_ok=True)
+        (folder / "temporary").mkdir(parents=True, exist_ok=True)
 
     def mrmlScene(self) -> Any:
         return self._scene
@@ -175,11 +183,13 @@ class qSlicerApplication(qSlicerCoreApplication):
         self._layout_manager = qSlicerLayoutManager(self._scene, self._logic)
         self._main_window = qSlicerMainWindow(self._manager)
 
-    def close_windows(self) -> None:
-        """Delete the windows of this life, and what a test left open."""
+    def end(self) -> None:
+        """End this life: delete its windows, what a test left open, and timers that still wait."""
         for widget in self.topLevelWidgets():
-            widget.close()
+            widget.hide()
             widget.deleteLater()
+        for child in (*self.findChildren(QtCore.QTimer), self._options, self._manager):
+            child.deleteLater()
         self.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
         self.processEvents()
 
@@ -206,8 +216,3 @@ def the_application() -> qSlicerApplication:
     if not isinstance(existing, qSlicerApplication):
         raise RuntimeError("Another QApplication runs in this process; the stand-in needs its own.")
     return existing
-
-
-def proxy_of_application() -> Any:
-    """Return what `slicer.app` is."""
-    return proxy(the_application())

@@ -6,6 +6,7 @@ What is reachable from Python is decided by `allowed_names.json`; here stands wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -173,7 +174,7 @@ class ctkDoubleSlider(QtWidgets.QWidget):
 
     def _position(self, value: float) -> float:
         low, high = self._limits
-        return self._STEPS * (value - low) / (high - low) if high > low else 0.0
+        return self._STEPS * (value - low) / (high - low) if math.isfinite(high - low) and high > low else 0.0
 
     def setValue(self, value: float) -> None:
         value = min(max(float(value), self._limits[0]), self._limits[1])
@@ -183,23 +184,23 @@ class ctkDoubleSlider(QtWidgets.QWidget):
         if changed:
             signals.emit(self, "valueChanged(double)", value)
 
-    def setRange(self, low: float, high: float) -> None:
+    def _set_range(self, low: float, high: float) -> None:
         self._limits = [float(low), max(float(low), float(high))]
         self.setValue(self._value)
         self._slider.setValue(round(self._position(self._value)))
 
-    def setMinimum(self, low: float) -> None:
-        self.setRange(low, max(low, self._limits[1]))
+    def _set_minimum(self, low: float) -> None:
+        self._set_range(low, max(low, self._limits[1]))
 
-    def setMaximum(self, high: float) -> None:
-        self.setRange(min(high, self._limits[0]), high)
+    def _set_maximum(self, high: float) -> None:
+        self._set_range(min(high, self._limits[0]), high)
 
     def setOrientation(self, orientation: Any) -> None:
         self._slider.setOrientation(QtCore.Qt.Orientation(orientation))
 
     value = Property(float, lambda self: self._value, setValue)
-    minimum = Property(float, lambda self: self._limits[0], setMinimum)
-    maximum = Property(float, lambda self: self._limits[1], setMaximum)
+    minimum = Property(float, lambda self: self._limits[0], _set_minimum)
+    maximum = Property(float, lambda self: self._limits[1], _set_maximum)
     orientation = Property(int, lambda self: self._slider.orientation().value, setOrientation)
     sliderPosition = Property(float, lambda self: self._value, setValue)
     singleStep = stored(float, "singleStep", 1.0)
@@ -245,7 +246,7 @@ class ctkSliderWidget(QtWidgets.QWidget):
         self._spin_box.blockSignals(True)
         self._spin_box.setRange(low, high)
         self._spin_box.blockSignals(False)
-        self._slider.setRange(low, high)
+        self._slider._set_range(low, high)
         self.setValue(self._shown)
 
     def _set_decimals(self, decimals: int) -> None:
@@ -279,10 +280,6 @@ class ctkSliderWidget(QtWidgets.QWidget):
     invertedControls = stored(bool, "invertedControls", False)
 
 
-class ctkDoubleSpinBox(QtWidgets.QDoubleSpinBox):
-    """Spin box of real numbers; only what Qt's own has is imitated."""
-
-
 class ctkComboBox(QtWidgets.QComboBox):
     """Combo box with a text for "nothing chosen" and an elided current text."""
 
@@ -307,7 +304,7 @@ class ctkComboBox(QtWidgets.QComboBox):
 class ctkCheckBox(QtWidgets.QCheckBox):
     """Check box with icons, which are not drawn here."""
 
-    indeterminateIcon = stored(QtGui.QIcon, "indeterminateIcon", QtGui.QIcon())
+    indicatorIcon = stored(QtGui.QIcon, "indicatorIcon", QtGui.QIcon())
 
 
 class ctkPathLineEdit(QtWidgets.QWidget):
@@ -409,7 +406,6 @@ CTK_WIDGETS = {
         ctkCollapsibleGroupBox,
         ctkComboBox,
         ctkDoubleSlider,
-        ctkDoubleSpinBox,
         ctkExpandButton,
         ctkFittedTextBrowser,
         ctkMessageBox,
