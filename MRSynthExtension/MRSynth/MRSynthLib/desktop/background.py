@@ -151,6 +151,7 @@ class BackgroundRun:
         self._job: results.Job | None = None
         self._refusal: Exception | None = None
         self._busy = False  # inside `poll`, whose callbacks may come back here
+        self._showing = False  # the scene is being written: too late to cancel
         self._unwatch: Callable[[], object] = _nothing
         self._machine = StateMachine(weakly(self._changed))
         self._machine.go(RunState.PREPARING)
@@ -194,8 +195,9 @@ class BackgroundRun:
         return self.ended
 
     def cancel(self) -> None:
-        """End the run and its processes, within a second; does nothing when the run is over."""
-        self._stop(Cancelled())
+        """End the run and its processes, within a second; does nothing when the result is there already."""
+        if not self._showing:
+            self._stop(Cancelled())
 
     def wait(self) -> slicer.vtkMRMLScalarVolumeNode:
         """Return the result node when it is there; the caller is blocked until then.
@@ -241,8 +243,10 @@ class BackgroundRun:
             self._machine.go(RunState.IMPORTING)
         if self.ended or self._job is None:
             return
+        scene = self._job.scene
+        nodes = {role: scene.GetNodeByID(node_id) for role, node_id in self._output_ids.items()}
         self._unwatch()  # from here on it is done in one go
-        nodes = {role: self._job.scene.GetNodeByID(node_id) for role, node_id in self._output_ids.items()}
+        self._showing = True
         node = results.show_run(self._job, run, nodes.get("result"), nodes.get("cycle"))
         self._node.Set(node)
         self._end(RunState.IDLE, None)
