@@ -13,7 +13,7 @@ from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.probe import Probe, estimate_seconds
 
 from .card import card_html
-from .panel_section import Section, choose, chosen
+from .panel_section import Section, choose, chosen, device_in_words
 from .parameters import AUTOMATIC
 from .probing import DeviceProbe
 from .pump import Pump
@@ -81,7 +81,9 @@ class ModelSection(Section):
         device = self.probe.automatic if device == AUTOMATIC else device
         shape = source.GetImageData().GetDimensions()[::-1]
         seconds = estimate_seconds(self.probe, device, shape, source.GetSpacing())
-        return _("Takes about {seconds:.0f} s on {device}.").format(seconds=max(1.0, seconds), device=device)
+        return _("Takes about {seconds:.0f} s on {device}.").format(
+            seconds=max(1.0, seconds), device=device_in_words(device)
+        )
 
     def close(self) -> None:
         """End the probe."""

@@ -9,7 +9,7 @@ import slicer
 
 from MRSynthLib.engine.errors import Cancelled, MRSynthError
 
-from .panel_section import Section
+from .panel_section import Section, device_in_words
 from .state import RunState
 from .words import _
 
@@ -128,7 +128,7 @@ class RunSection(Section):
             self.parameters.fade = 1.0
         done = _("Done in {seconds} s on {device}: {name}").format(
             seconds=node.GetAttribute("MRSynth.Seconds"),
-            device=node.GetAttribute("MRSynth.Device"),
+            device=device_in_words(node.GetAttribute("MRSynth.Device")),
             name=node.GetName(),
         )
         warnings = node.GetAttribute("MRSynth.Warnings")

@@ -1,8 +1,10 @@
-"""What every section of the panel is."""
+"""What every section of the panel is, and what they have in common."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from .words import _
 
 if TYPE_CHECKING:
     from .panel import Panel
@@ -47,3 +49,10 @@ def choose(combo: Any, value: str) -> None:
 def chosen(combo: Any) -> str:
     """Return the value that the selected item of a combo box carries; "" where none is selected."""
     return str(combo.itemData(combo.currentIndex) or "")
+
+
+def device_in_words(device: str) -> str:
+    """Return a device as people call it: "cpu" is "the CPU"."""
+    kind, _colon, number = device.partition(":")
+    names = {"cpu": _("the CPU"), "mps": _("the Apple GPU"), "cuda": _("GPU {number}").format(number=number or 0)}
+    return names.get(kind, device)
