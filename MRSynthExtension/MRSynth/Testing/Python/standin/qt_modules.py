@@ -26,6 +26,9 @@ CUSTOM_WIDGETS: dict[str, type] = {
 }
 OPENED_URLS: list[str] = []
 
+# What a form may set although the class has no such property: Qt's form builder knows these itself.
+_FORM_ONLY = {("QLabel", "buddy"), ("Line", "orientation")}
+
 
 class _QtModule(types.ModuleType):
     """Finds a class of Qt when it is first asked for."""
@@ -105,7 +108,8 @@ def _check_properties(tree: ElementTree.ElementTree, form: Any) -> None:
         widget = _named(form, element.get("name", ""))
         for entry in element.findall("property"):
             name = entry.get("name", "")
-            if widget is None or entry.get("stdset") == "0":
+            special = (element.get("class", ""), name) in _FORM_ONLY
+            if widget is None or entry.get("stdset") == "0" or special:
                 continue
             found = members.member(widget, name)
             if found is None or found.kind != "property":

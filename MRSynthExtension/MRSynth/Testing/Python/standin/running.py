@@ -251,4 +251,3 @@ def run(folder: Path, modules: Path) -> Iterator[Application]:
             app.quit()
             signals.forget_all()
             qt_app.end()
-            slicer.mrmlScene.Clear(1)
