@@ -6,13 +6,13 @@ held by ID, so whatever is deleted meanwhile is simply no longer there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import slicer
 
 from . import views
-from .watch import weakly
+from .watch import observe
 
 SIDE_BY_SIDE = slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView
 # The layout's two rows, by view name: the source above, the synthetic volume below it in the same orientation.
@@ -48,7 +48,7 @@ class Comparison:
         self._users = views.Memory()  # from before the comparison
         self._overlay = views.Memory()  # from before the volumes were put side by side
         self._ours: set[str] = set()
-        self._observer: int | None = None
+        self._stop: Callable[[], object] | None = None
         self._pair = (source.GetID(), synthetic.GetID())
 
     def show(self) -> None:
@@ -99,9 +99,9 @@ class Comparison:
         self._users.give_back(self._scene, self._ours)
         self._ours.clear()
         self._shown = False
-        if self._observer is not None:
-            self._scene.RemoveObserver(self._observer)
-            self._observer = None
+        if self._stop is not None:
+            self._stop()
+        self._stop = None
 
     def _volumes(self) -> tuple[slicer.vtkMRMLVolumeNode, slicer.vtkMRMLVolumeNode] | None:
         source, synthetic = (self._scene.GetNodeByID(node_id) for node_id in self._pair)
@@ -112,10 +112,9 @@ class Comparison:
 
     def _begin(self) -> None:
         self._ours.update(self._pair)
-        if self._observer is None:
+        if self._stop is None:
             # IDs are used again after a scene was closed: what is remembered must not reach the next one.
-            event = slicer.vtkMRMLScene.StartCloseEvent
-            self._observer = self._scene.AddObserver(event, weakly(self.restore))
+            self._stop = observe(self._scene, slicer.vtkMRMLScene.StartCloseEvent, self.restore)
 
     def _show(self) -> None:
         self.side_by_side(False)

@@ -12,8 +12,9 @@ from typing import Any
 import slicer
 import vtk
 
+from . import views
 from .figure import STAMP
-from .watch import weakly
+from .watch import observe
 
 MARK = "Mark"  # the attribute MRSynth.Mark is what to write where "SYNTHETIC T2" would say too little
 CORNER = (0.985, 0.985)  # of the view; the others are used by 3D Slicer for volume names, rulers and markers
@@ -86,23 +87,20 @@ class Marks:
         self.scene = scene
         self._annotate = annotate
         self._marked: set[str] = set()
-        self._watched: dict[Any, int] = {}
-
-        # Weakly, or scene and marks would keep each other alive.
-        self._on_change = weakly(self.update)
-        on_node = vtk.calldata_type(vtk.VTK_OBJECT)(weakly(self._on_node))
-        calls = {scene.NodeAddedEvent: on_node, scene.NodeRemovedEvent: on_node}
-        for event in (scene.EndCloseEvent, scene.EndImportEvent, scene.EndRestoreEvent, scene.EndBatchProcessEvent):
-            calls[event] = self._on_change
-        self._scene_tags = [scene.AddObserver(event, call, _LATE) for event, call in calls.items()]
+        self._watched: dict[Any, Callable[[], object]] = {}  # node: what ends it
+        self._scene_stops = [
+            observe(scene, event, self._on_node, with_node=True, priority=_LATE)
+            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent)
+        ]
+        self._scene_stops += [
+            observe(scene, event, self.update, priority=_LATE)
+            for event in (scene.EndCloseEvent, scene.EndImportEvent, scene.EndRestoreEvent, scene.EndBatchProcessEvent)
+        ]
         self.update()
 
     def update(self, *_: object) -> None:
         """Look at all views again."""
-        composites = [
-            self.scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
-            for index in range(self.scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode"))
-        ]
+        composites = list(views.nodes(self.scene, "vtkMRMLSliceCompositeNode"))
         self._watch(composites)
         texts = {composite.GetLayoutName(): shown_synthetic(composite) for composite in composites}
         for view in self._marked - texts.keys():
@@ -114,13 +112,11 @@ class Marks:
 
     def remove(self) -> None:
         """Take all marks away and observe nothing any more."""
-        for tag in self._scene_tags:
-            self.scene.RemoveObserver(tag)
-        for node, tag in self._watched.items():
-            node.RemoveObserver(tag)
+        for stop in (*self._scene_stops, *self._watched.values()):
+            stop()
         for view in self._marked:
             self._annotate(view, "")
-        self._scene_tags.clear()
+        self._scene_stops.clear()
         self._watched.clear()
         self._marked.clear()
 
@@ -129,9 +125,9 @@ class Marks:
         nodes = {node for composite in composites for node in (composite, *_visible(composite)) if node is not None}
         nodes.update(filter(None, [self.scene.GetFirstNodeByClass("vtkMRMLLayoutNode")]))
         for node in self._watched.keys() - nodes:
-            node.RemoveObserver(self._watched.pop(node))
+            self._watched.pop(node)()
         for node in nodes - self._watched.keys():
-            self._watched[node] = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_change, _LATE)
+            self._watched[node] = observe(node, vtk.vtkCommand.ModifiedEvent, self.update, priority=_LATE)
 
     def _on_node(self, _caller: object, _event: str, node: slicer.vtkMRMLNode) -> None:
         if any(node.IsA(kind) for kind in _KINDS):

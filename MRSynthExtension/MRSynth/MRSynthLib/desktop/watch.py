@@ -24,6 +24,36 @@ def weakly(method: Callable[..., object]) -> Callable[..., None]:
     return call
 
 
+def observe(
+    observed: vtk.vtkObject,
+    event: int | str,
+    method: Callable[..., object],
+    *,
+    with_node: bool = False,
+    priority: float = 0.0,
+) -> Callable[[], object]:
+    """Call a bound method on an event, until the returned function is called or the method's object is gone.
+
+    Parameters
+    ----------
+    observed : vtkObject
+    event : int or str
+    method : bound method
+        Called with the observed object and the event's name.
+    with_node : bool
+        Call it also with the node that the event is about.
+    priority : float
+        Observers of lower priority are called later.
+    """
+    call = weakly(method)
+    if with_node:
+        call = vtk.calldata_type(vtk.VTK_OBJECT)(call)
+    # Without this, an object that is garbage together with its scene is called once more by the dying scene.
+    stop = weakref.finalize(method.__self__, observed.RemoveObserver, observed.AddObserver(event, call, priority))  # type: ignore[attr-defined]
+    stop.atexit = False
+    return stop
+
+
 def watch(
     scene: slicer.vtkMRMLScene, closing: Callable[[], object], removed: Callable[[str], object]
 ) -> Callable[[], object]:
