@@ -421,8 +421,15 @@ def test_widgets_of_a_form(app):
     widget.ui.inputs.connect("contentsCollapsed(bool)", heard.append)
     widget.ui.inputs.collapsed = True
     assert (heard, widget.ui.sourceSelector.visible, widget.ui.inputs.checked) == ([True], False, False)
+    # What is told to show or hide itself meanwhile does so when the section is opened again.
+    widget.ui.label.setVisible(False)
+    widget.ui.slider.setVisible(False)
+    widget.ui.slider.setVisible(True)
+    assert not widget.ui.slider.visible
     widget.ui.inputs.collapsed = False
     assert widget.ui.sourceSelector.visible
+    assert widget.ui.slider.visible
+    assert not widget.ui.label.visible
 
 
 def test_the_panel_is_drawn(app, tmp_path):

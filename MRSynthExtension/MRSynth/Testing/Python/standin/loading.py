@@ -14,8 +14,8 @@ from PySide6.QtCore import Property
 
 from . import signals
 from .pythonqt import proxy
+from .stored import stored
 from .views import qMRMLWidget
-from .widgets_ctk import stored
 
 __all__ = [
     "LOADED",

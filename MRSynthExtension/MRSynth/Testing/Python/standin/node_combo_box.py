@@ -13,7 +13,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property
 
 from . import dialogs, signals
-from .widgets_ctk import ctkComboBox, stored
+from .stored import stored
+from .widgets_ctk import ctkComboBox
 
 __all__ = ["qMRMLNodeComboBox"]
 

@@ -12,8 +12,8 @@ from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property
 
 from . import signals
+from .stored import stored
 from .views import qSlicerLayoutManager
-from .widgets_ctk import stored
 
 __all__ = ["qSlicerApplication", "qSlicerMainWindow", "the_application"]
 

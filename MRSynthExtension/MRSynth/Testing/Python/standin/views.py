@@ -14,7 +14,7 @@ from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property
 
 from . import signals
-from .widgets_ctk import stored
+from .stored import stored
 
 __all__ = ["MRML_WIDGETS", "SLICE_VIEWS", "qMRMLWidget", "qSlicerLayoutManager"]
 

@@ -7,145 +7,16 @@ What is reachable from Python is decided by `allowed_names.json`; here stands wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property
 
 from . import signals
+from .collapsible import ctkCollapsibleButton, ctkCollapsibleGroupBox
+from .stored import stored
 
-__all__ = ["CTK_WIDGETS", "stored"]
-
-
-def stored(kind: Any, name: str, default: Any, changed: Callable[[Any], None] | None = None) -> Property:
-    """Return a property that keeps its value, and calls ``changed(widget)`` when it is set."""
-
-    def read(self: Any) -> Any:
-        return self.__dict__.get(f"_{name}", default)
-
-    def write(self: Any, value: Any) -> None:
-        self.__dict__[f"_{name}"] = value
-        if changed is not None:
-            changed(self)
-
-    return Property(kind, read, write)
-
-
-class ctkCollapsibleButton(QtWidgets.QAbstractButton):
-    """Header that shows and hides the widgets below it; it is checked while they are shown."""
-
-    def __init__(self, parent: Any = None, more: Any = None) -> None:
-        super().__init__(more if isinstance(parent, str) else parent)
-        self._collapsed = False
-        self.setCheckable(True)
-        self.setChecked(True)
-        self.setText(parent if isinstance(parent, str) else "")
-        self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Minimum, QtWidgets.QSizePolicy.Policy.Preferred)
-        self.setContentsMargins(0, self._header_height(), 0, 0)
-        self.toggled.connect(lambda checked: self._collapse(not checked))
-
-    def _header_height(self) -> int:
-        return self.fontMetrics().height() + 12
-
-    def _set_collapsed(self, collapsed: bool) -> None:
-        if self.isCheckable():
-            self.setChecked(not collapsed)
-        else:
-            self._collapse(collapsed)
-
-    def _collapse(self, collapsed: bool) -> None:
-        if collapsed == self._collapsed:
-            return
-        self._collapsed = collapsed
-        for child in self.children():
-            if isinstance(child, QtWidgets.QWidget):
-                self._show_child(child)
-        self.setMaximumHeight(self.sizeHint().height() if collapsed else 16777215)
-        self.updateGeometry()
-        signals.emit(self, "contentsCollapsed(bool)", collapsed)
-
-    def _show_child(self, child: QtWidgets.QWidget) -> None:
-        if not self.testAttribute(QtCore.Qt.WidgetAttribute.WA_WState_Created):
-            return
-        hidden_on_purpose = child.testAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide)
-        hidden_on_purpose = hidden_on_purpose and child.isHidden()
-        if hidden_on_purpose and not child.property("_hidden_with_parent"):
-            return
-        child.setProperty("_hidden_with_parent", self._collapsed)
-        child.setVisible(not self._collapsed)
-        child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, self._collapsed)
-
-    def event(self, event: QtCore.QEvent) -> bool:
-        if event.type() == QtCore.QEvent.Type.Show:
-            for child in self.children():
-                if isinstance(child, QtWidgets.QWidget) and self._collapsed:
-                    self._show_child(child)
-        return super().event(event)
-
-    def hitButton(self, position: QtCore.QPoint) -> bool:
-        return position.y() < self._header_height()
-
-    def minimumSizeHint(self) -> QtCore.QSize:
-        header = QtCore.QSize(self.fontMetrics().horizontalAdvance(self.text()) + 40, self._header_height())
-        return header if self._collapsed or self.layout() is None else super().minimumSizeHint().expandedTo(header)
-
-    def sizeHint(self) -> QtCore.QSize:
-        header = QtCore.QSize(self.fontMetrics().horizontalAdvance(self.text()) + 40, self._header_height())
-        header.setHeight(header.height() + int(self.collapsedHeight))
-        return header if self._collapsed else super().sizeHint().expandedTo(header)
-
-    def paintEvent(self, event: Any) -> None:
-        painter = QtWidgets.QStylePainter(self)
-        option = QtWidgets.QStyleOptionButton()
-        option.initFrom(self)
-        option.rect.setHeight(self._header_height())
-        painter.drawControl(QtWidgets.QStyle.ControlElement.CE_PushButtonBevel, option)
-        arrow = QtWidgets.QStyleOption()
-        arrow.initFrom(self)
-        arrow.rect = QtCore.QRect(8, (self._header_height() - 10) // 2, 10, 10)
-        primitives = QtWidgets.QStyle.PrimitiveElement
-        painter.drawPrimitive(
-            primitives.PE_IndicatorArrowRight if self._collapsed else primitives.PE_IndicatorArrowDown, arrow
-        )
-        flags = int(QtCore.Qt.AlignmentFlag.AlignVCenter) | int(QtCore.Qt.TextFlag.TextShowMnemonic)
-        painter.drawItemText(option.rect.adjusted(26, 0, -8, 0), flags, option.palette, self.isEnabled(), self.text())
-
-    collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)
-    collapsedHeight = stored(int, "collapsedHeight", 14, lambda self: self.updateGeometry())
-    flat = stored(bool, "flat", False, lambda self: self.update())
-    contentsFrameShape = stored(int, "contentsFrameShape", 0)
-    contentsFrameShadow = stored(int, "contentsFrameShadow", 16)
-    contentsLineWidth = stored(int, "contentsLineWidth", 1)
-    contentsMidLineWidth = stored(int, "contentsMidLineWidth", 0)
-    buttonTextAlignment = stored(int, "buttonTextAlignment", 129)
-    indicatorAlignment = stored(int, "indicatorAlignment", 129)
-
-
-class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):
-    """Group box whose check mark shows and hides what is inside."""
-
-    def __init__(self, parent: Any = None, more: Any = None) -> None:
-        super().__init__(more if isinstance(parent, str) else parent)
-        self.setTitle(parent if isinstance(parent, str) else "")
-        self.setCheckable(True)
-        self.setChecked(True)
-        self.toggled.connect(lambda checked: self._expand(checked))
-
-    def _expand(self, expanded: bool) -> None:
-        for child in self.children():
-            if isinstance(child, QtWidgets.QWidget):
-                child.setVisible(expanded)
-                child.setEnabled(True)
-        self.setMaximumHeight(16777215 if expanded else self.fontMetrics().height() + int(self.collapsedHeight))
-
-    def childEvent(self, event: QtCore.QChildEvent) -> None:
-        if event.added() and isinstance(event.child(), QtWidgets.QWidget) and not self.isChecked():
-            event.child().hide()
-        super().childEvent(event)
-
-    collapsed = Property(bool, lambda self: not self.isChecked(), lambda self, value: self.setChecked(not value))
-    collapsedHeight = stored(int, "collapsedHeight", 14)
+__all__ = ["CTK_WIDGETS"]
 
 
 class ctkDoubleSlider(QtWidgets.QWidget):
