@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import slicer
+import vtk
 from slicer.util import VTKObservationMixin
 
 from MRSynthLib.desktop import background, results, runner
+from MRSynthLib.desktop.state import RunState
 from MRSynthLib.desktop.words import _
 from MRSynthLib.engine.errors import MRSynthError
 
@@ -237,32 +239,120 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
 
 
 class MRSynthTest(ScriptedLoadableModuleTest):
-    """Self-test: the shipped checkpoint on a computed head, through the logic and its child process."""
+    """Self-test: the shipped checkpoint on a computed head, through the logic and its background process."""
+
+    def setUp(self) -> None:
+        """Begin with an empty scene, and without a run that an earlier failure may have left."""
+        left = background.active()
+        if left is not None:
+            left.cancel()
+        slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        """Run all, as 3D Slicer's "Reload and Test" and its test driver do."""
-        slicer.mrmlScene.Clear()
-        self.test_synthesize()
+        """Run all, as 3D Slicer's "Reload and Test" does."""
+        for test in (self.test_t1_to_t2, self.test_t2_to_t1_in_the_background, self.test_cancel):
+            self.setUp()
+            test()
 
-    def test_synthesize(self) -> None:
-        """A T1 becomes a T2 on the same oblique grid, and the T1 stays what it was."""
+    def test_t1_to_t2(self) -> None:
+        """A T1, recognised as such, becomes a T2."""
+        source, head = self._computedHead("T1")
+        before = slicer.util.arrayFromVolume(source).copy()
+        result = MRSynthLogic().synthesize(source, device="cpu")
+        self._check(source, head, before, result, "T1 to T2")
+
+    def test_t2_to_t1_in_the_background(self) -> None:
+        """A T2 becomes a T1 in a node that is given, with progress, and the callers are told once."""
+        source, head = self._computedHead("T2")
+        before = slicer.util.arrayFromVolume(source).copy()
+        output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Computed T2 [synthetic T1]")
+        progress: list[background.RunProgress] = []
+        finished: list[Any] = []
+        errors: list[MRSynthError] = []
+        run = MRSynthLogic().start(
+            source,
+            output,
+            device="cpu",
+            onProgress=progress.append,
+            onFinished=finished.append,
+            onError=errors.append,
+        )
+        self.assertIs(background.active(), run)
+        while not run.poll(timeout=0.1):
+            pass
+        self.assertEqual(errors, [])
+        self.assertEqual(finished, [output])
+        self.assertIsNone(background.active())
+        fractions = [each.fraction for each in progress]
+        self.assertEqual(fractions, sorted(fractions))
+        self.assertEqual(fractions[-1], 1)
+        self._check(source, head, before, output, "T2 to T1")
+
+    def test_cancel(self) -> None:
+        """A run that is cancelled while it works is over at once, says so, and leaves nothing."""
+        source, _head = self._computedHead("T1")
+        before = slicer.util.arrayFromVolume(source).copy()
+        nodes = slicer.mrmlScene.GetNumberOfNodes()
+        finished: list[Any] = []
+        errors: list[MRSynthError] = []
+        run = MRSynthLogic().start(source, device="cpu", onFinished=finished.append, onError=errors.append)
+        run.poll()
+        self.assertIs(run.state, RunState.RUNNING)
+        run.cancel()
+        self.assertTrue(run.ended)
+        self.assertIsNone(background.active())
+        self.assertEqual([error.code for error in errors], ["cancelled"])
+        self.assertEqual(finished, [])
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), nodes)
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(source), before)
+
+    def _computedHead(self, contrast: str) -> tuple[slicer.vtkMRMLScalarVolumeNode, dict[str, np.ndarray]]:
+        """Return an oblique volume of white matter in grey matter, and where each tissue is.
+
+        A ball of fluid lies off centre along every axis, so that nothing can be mirrored unseen.
+        """
         k, j, i = np.mgrid[-1:1:24j, -1:1:64j, -1:1:56j]
         radius = np.sqrt(k**2 + j**2 + i**2)
-        brightness = np.select([radius < 0.25, radius < 0.6, radius < 0.8], [150, 800, 500], 0)
+        fluid = np.sqrt((k - 0.2) ** 2 + (j - 0.25) ** 2 + (i - 0.25) ** 2) < 0.25
+        head = {"fluid": fluid, "white": (radius < 0.6) & ~fluid, "grey": (radius >= 0.6) & (radius < 0.8) & ~fluid}
+        brightness = {"T1": (150, 800, 500), "T2": (1000, 280, 420)}[contrast]
         noise = np.random.default_rng(7).normal(0, 15, radius.shape)
-        brightness = np.where(brightness > 0, brightness + noise, 0).astype(np.int16)
-        source = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Computed T1")
-        slicer.util.updateVolumeFromArray(source, brightness)
-        source.SetSpacing(3.0, 3.0, 6.0)
-        source.SetIJKToRASDirections(0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)
+        voxels = np.where(radius < 0.8, np.select(list(head.values()), brightness) + noise, 0).astype(np.int16)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"Computed {contrast}")
+        slicer.util.updateVolumeFromArray(node, voxels)
+        node.SetSpacing(3.0, 3.0, 6.0)
+        node.SetIJKToRASDirections(0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)
+        node.SetOrigin(-90, 12.5, -70)
+        return node, head
 
-        result = MRSynthLogic().synthesize(source, target="t2", device="cpu")
-
-        self.assertEqual(result.GetName(), "Computed T1 [synthetic T2]")
-        self.assertEqual(results.geometry_mismatch(source, result), "")
-        self.assertEqual(result.GetAttribute("MRSynth.Synthetic"), "1")
-        self.assertIs(result.GetNodeReference(results.SOURCE_ROLE), source)
+    def _check(
+        self,
+        source: slicer.vtkMRMLScalarVolumeNode,
+        head: dict[str, np.ndarray],
+        before: np.ndarray,
+        result: slicer.vtkMRMLScalarVolumeNode,
+        direction: str,
+    ) -> None:
+        """The result looks like the other contrast, lies where the source lies, and says what it is."""
+        target = direction[-2:]
+        # Seen: the source as it was.
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(source), before)
+        # In place: the same grid, and nothing outside of the head.
+        matrices = [vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()]
+        for node, matrix in zip((source, result), matrices, strict=True):
+            node.GetIJKToRASMatrix(matrix)
+        np.testing.assert_array_equal(*map(slicer.util.arrayFromVTKMatrix, matrices))
         voxels = slicer.util.arrayFromVolume(result)
-        self.assertGreater(voxels.max(), 0)
-        self.assertFalse(np.any(voxels[brightness == 0]))
-        np.testing.assert_array_equal(slicer.util.arrayFromVolume(source), brightness)
+        np.testing.assert_array_equal(voxels > 0, before > 0)
+        # The other contrast: fluid is the brightest in T2, and the darkest in T1.
+        fluid, white, grey = (float(np.median(voxels[head[tissue]])) for tissue in ("fluid", "white", "grey"))
+        order = (white, grey, fluid) if target == "T2" else (fluid, grey, white)
+        self.assertEqual(order, tuple(sorted(order)))
+        self.assertGreater(order[-1], 1.2 * order[0])
+        # Marked as what it is.
+        self.assertEqual(result.GetName(), f"{source.GetName()} [synthetic {target}]")
+        self.assertEqual(result.GetAttribute("MRSynth.Synthetic"), "1")
+        self.assertEqual(result.GetAttribute("MRSynth.Direction"), direction)
+        self.assertIn(f"SYNTHETIC {target}w", result.GetDescription())
+        self.assertIn("not for diagnosis", result.GetDescription())
+        self.assertIs(result.GetNodeReference(results.SOURCE_ROLE), source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -348,15 +347,3 @@ def test_console_and_engine_give_the_same_voxels(scene: Any, phantom_t1: Volume,
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(cycle), expected.cycle.voxels)
     assert result.GetName() == "phantom T1 [synthetic T2]"
     assert result.GetAttribute("MRSynth.ModelSHA256") == expected.checkpoint_sha256
-
-
-def test_the_modules_own_self_test_passes(
-    scene: Any, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import MRSynth  # not at file scope: pytest would take its test class for one of this file's
-
-    # Stands in where no checkpoint is shipped; a shipped one comes first.
-    shutil.copy(tiny_checkpoint, tmp_path / "mrsynth-native.safetensors")
-    monkeypatch.setenv("MRSYNTH_MODELS", str(tmp_path))
-    MRSynth.MRSynthTest("runTest").runTest()
-    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
