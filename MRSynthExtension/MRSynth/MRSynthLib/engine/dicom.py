@@ -11,12 +11,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .dicom_derive import Derivation
 from .dicom_find import Series, find_series
 from .dicom_pick import pick
 from .dicom_pixels import load
+from .dicom_write import export_series, write_result, write_series
 from .volume import Volume
 
-__all__ = ["Series", "find_series", "load", "pick", "read_folder", "read_source"]
+__all__ = [
+    "Derivation",
+    "Series",
+    "export_series",
+    "find_series",
+    "load",
+    "pick",
+    "read_folder",
+    "read_source",
+    "write_result",
+    "write_series",
+]
 
 
 def read_folder(folder: str | os.PathLike[str]) -> Volume:

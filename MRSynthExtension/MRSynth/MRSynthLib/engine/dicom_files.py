@@ -7,6 +7,7 @@ what is a DICOM image and cannot be read is damaged, and is told so.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import stat
 import warnings
@@ -19,6 +20,8 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from .errors import InstallError
 
 MAGIC_AT = 128  # bytes of preamble before "DICM"
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # how a file without preamble begins
@@ -36,6 +39,21 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def optional(module: str, package: str, purpose: str) -> Any:
+    """Import what only some need.
+
+    Raises
+    ------
+    InstallError
+        dicom-package.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        seen = f"The Python package {package} is not installed."
+        raise InstallError("dicom-package", seen, f"it, {purpose}.") from error
 
 
 def files_below(folder: Path) -> list[Path]:

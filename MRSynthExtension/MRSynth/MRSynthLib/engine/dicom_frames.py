@@ -104,17 +104,22 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
     if not rows or not columns:
         raise DamagedError("the header does not tell the size of the image")
     count = int(number(dataset, "NumberOfFrames") or 1)
+    looks = frame_headers(dataset)
+    if looks[0].groups and len(looks) != count:
+        raise DamagedError(f"{count} frames are described by {len(looks)} groups")
+    return [_frame(look, path, int(rows), int(columns)) for look in looks]
+
+
+def frame_headers(dataset: Dataset) -> list[FrameHeader]:
+    """Return what a header tells of each frame.
+
+    A multi-frame file without functional groups has no place for its frames: one stands for them.
+    """
     groups = dataset.get("PerFrameFunctionalGroupsSequence")
-    if groups is None:
-        # A multi-frame file without functional groups has no place for its frames: one frame stands for it.
-        return [_frame(_Looked(dataset), path, 0, int(rows), int(columns))]
-    if len(groups) != count:
-        raise DamagedError(f"{count} frames are described by {len(groups)} groups")
+    if not groups:
+        return [FrameHeader(dataset)]
     shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    return [
-        _frame(_Looked(dataset, group, shared[0]), path, index, int(rows), int(columns))
-        for index, group in enumerate(groups)
-    ]
+    return [FrameHeader(dataset, group, shared[0], index=index) for index, group in enumerate(groups)]
 
 
 # Where an enhanced file keeps, by functional group, what a classic one has at the top: (group, keyword there).
@@ -122,6 +127,7 @@ _PLACES = {
     "ImagePositionPatient": ("PlanePositionSequence", "ImagePositionPatient"),
     "ImageOrientationPatient": ("PlaneOrientationSequence", "ImageOrientationPatient"),
     "PixelSpacing": ("PixelMeasuresSequence", "PixelSpacing"),
+    "SliceThickness": ("PixelMeasuresSequence", "SliceThickness"),
     "RescaleSlope": ("PixelValueTransformationSequence", "RescaleSlope"),
     "RescaleIntercept": ("PixelValueTransformationSequence", "RescaleIntercept"),
     "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
@@ -135,14 +141,26 @@ _PLACES = {
 }
 
 
-class _Looked:
-    """Looks an attribute up for one frame: in the frame's groups, the shared ones, the file."""
+class FrameHeader:
+    """Looks an attribute up for one frame: in the frame's groups, the shared ones, the file.
 
-    def __init__(self, dataset: Dataset, *groups: Dataset) -> None:
+    Parameters
+    ----------
+    dataset : Dataset
+        The header of the file.
+    *groups : Dataset
+        The functional groups of the frame, its own before the shared ones; none in a classic file.
+    index : int
+        Number of the frame in its file, from 0.
+    """
+
+    def __init__(self, dataset: Dataset, *groups: Dataset, index: int = 0) -> None:
         self.dataset = dataset
         self.groups = groups
+        self.index = index
 
     def home(self, keyword: str) -> tuple[Dataset, str]:
+        """Return where the attribute stands, and under which keyword there."""
         sequence, inner = _PLACES.get(keyword, ("", keyword))
         for group in self.groups if sequence else ():
             items: Any = group.get(sequence)
@@ -151,17 +169,20 @@ class _Looked:
         return self.dataset, keyword
 
     def number(self, keyword: str, default: float) -> float:
+        """Return its number."""
         found = number(*self.home(keyword))
         return default if found is None else found
 
     def numbers(self, keyword: str, count: int) -> NDArray[np.float64]:
+        """Return its numbers, NaN where they are missing."""
         return np.array(numbers(*self.home(keyword), count) or [np.nan] * count)
 
     def text(self, keyword: str) -> str:
+        """Return it as text."""
         return text(*self.home(keyword))
 
 
-def _frame(look: _Looked, path: Path, index: int, rows: int, columns: int) -> Frame:
+def _frame(look: FrameHeader, path: Path, rows: int, columns: int) -> Frame:
     orientation = look.numbers("ImageOrientationPatient", 6)
     if not all(abs(np.linalg.norm(axis) - 1) < UNIT for axis in (orientation[:3], orientation[3:])):
         orientation[:] = np.nan  # no directions
@@ -173,7 +194,7 @@ def _frame(look: _Looked, path: Path, index: int, rows: int, columns: int) -> Fr
         tags["SyntheticData"] = "YES"
     return Frame(
         path=path,
-        index=index,
+        index=look.index,
         position=look.numbers("ImagePositionPatient", 3),
         along_row=orientation[:3] * between_columns,
         along_column=orientation[3:] * between_rows,
@@ -181,7 +202,7 @@ def _frame(look: _Looked, path: Path, index: int, rows: int, columns: int) -> Fr
         columns=columns,
         slope=look.number("RescaleSlope", 1.0),
         intercept=look.number("RescaleIntercept", 0.0),
-        instance=index + 1 if look.groups else int(look.number("InstanceNumber", 0.0)),
+        instance=look.index + 1 if look.groups else int(look.number("InstanceNumber", 0.0)),
         uid=look.text("SOPInstanceUID"),
         tags=tags,
     )

@@ -86,7 +86,8 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def _write_error(path: Path, error: Exception) -> OutputError:
+def write_error(path: Path, error: Exception) -> OutputError:
+    """The error for a file or folder that could not be written."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _is_full(path.parent):
         return OutputError("output-full", f"'{path}' could not be written: no space is left.", "a disk with space.")
     return OutputError("output-not-writable", f"'{path}' could not be written: {error}.", "a folder to write to.")
@@ -114,7 +115,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=".mrsynth-", suffix=ending(path), dir=path.parent)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     os.close(handle)
     aside = Path(name)
     try:
@@ -124,7 +125,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.chmod(0o666 & ~umask)
         aside.replace(path)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         aside.unlink(missing_ok=True)
 
