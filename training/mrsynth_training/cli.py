@@ -69,6 +69,19 @@ def _parser() -> argparse.ArgumentParser:
         "--known-failure", action="append", default=[], metavar="TEXT", help="added to the usual ones; repeatable"
     )
     export.set_defaults(command=_export)
+
+    phantom = commands.add_parser("phantom", help="computed patients in BraTS' layout, or the module's sample data")
+    wanted = phantom.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--subjects", type=int, metavar="N", help="write N patients with tumours")
+    wanted.add_argument(
+        "--sample", type=Path, metavar="FOLDER", help="write the module's sample data, and nothing else"
+    )
+    phantom.add_argument("-o", "--out", type=Path, help="folder of the patients; those that are there are kept")
+    phantom.add_argument("--seed", type=int, default=0, help="of everything random")
+    phantom.add_argument("--spacing", type=float, default=1.0, metavar="MM", help="of the voxels")
+    phantom.add_argument("--lesions", action="store_true", help="white-matter lesions too")
+    phantom.add_argument("--jobs", type=int, default=1, help="patients computed at once, about 1 GB each")
+    phantom.set_defaults(command=_phantom, parser=phantom)
     return parser
 
 
@@ -137,6 +150,25 @@ def _export(options: argparse.Namespace) -> int:
         print(f"mrsynth-train: warning: {warning}", file=sys.stderr)
     size = checkpoint.path.stat().st_size / 1e6
     print(f"{checkpoint.path}: {checkpoint.name}, {size:.1f} MB, SHA-256 {checkpoint.sha256}")
+    return 0
+
+
+def _phantom(options: argparse.Namespace) -> int:
+    from mrsynth_training import phantom_files
+
+    if options.sample:
+        print(*phantom_files.write_sample(options.sample), sep="\n")
+        return 0
+    if options.out is None:
+        options.parser.error("--subjects needs --out")
+    phantom_files.write_cohort(
+        options.out,
+        options.subjects,
+        options.seed,
+        spacing=options.spacing,
+        lesions=options.lesions,
+        jobs=options.jobs,
+    )
     return 0
 
 
