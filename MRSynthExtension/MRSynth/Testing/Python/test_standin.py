@@ -209,6 +209,8 @@ def test_calls_take_what_pythonqt_takes(app):
     with pytest.raises(ValueError, match="wrong arguments"):
         label.setBuddy("no widget")
     assert isinstance(qt.QMessageBox.Yes, int)
+    box = qt.QDialogButtonBox(qt.QDialogButtonBox.Ok | qt.QDialogButtonBox.Cancel)  # not an Orientation
+    assert [button.text for button in box.buttons()] == ["OK", "Cancel"]
     combo = qt.QComboBox()
     combo.addItems(["one", "two"])
     assert [combo.itemText(index) for index in range(combo.count)] == ["one", "two"]
@@ -588,6 +590,17 @@ def test_the_application_says_what_it_is(app, tmp_path):
         slicer.util.pip_install("nothing")
     with pytest.raises(NotImplementedError, match="does not imitate qSlicerApplication::restart"):
         slicer.app.restart()
+
+
+def test_extensions_come_from_a_server_that_the_test_fills(app):
+    app.extensions.on_server.append("PyTorch")
+    manager = slicer.app.extensionsManagerModel()
+    app.answers += [False, True]
+    assert manager.installExtensionFromServer("PyTorch", False) is False  # declined
+    assert manager.installExtensionFromServer("PyTorch", False) is True
+    assert manager.isExtensionInstalled("PyTorch")
+    manager.interactive = False
+    assert manager.installExtensionFromServer("Nothing") is False
 
 
 def test_sample_data_is_kept(app):

@@ -111,7 +111,9 @@ def _run_dialog(dialog: QtWidgets.QDialog) -> int:
 
 
 def _static_box(icon: QtWidgets.QMessageBox.Icon) -> Any:
-    def show(parent: Any, title: str, text: str, buttons: Any = Buttons.Ok, default: Any = None) -> int:
+    usual = Buttons.Yes | Buttons.No if icon == QtWidgets.QMessageBox.Icon.Question else Buttons.Ok
+
+    def show(parent: Any, title: str, text: str, buttons: Any = usual, default: Any = None) -> int:
         box = QtWidgets.QMessageBox(icon, title, text, Buttons(int(buttons)))
         return _run_box(box)
 

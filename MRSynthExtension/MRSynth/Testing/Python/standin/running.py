@@ -41,6 +41,8 @@ class Application:
         What 3D Slicer would only have printed; when anything is left here at the end, the end fails.
     opened_urls : list of str
         What was opened with the desktop (`qt.QDesktopServices.openUrl`).
+    extensions : qSlicerExtensionsManagerModel
+        The Extensions Manager; its `on_server` and `installed` are lists of names to fill.
     """
 
     def __init__(self, folder: Path, modules: Path) -> None:
@@ -51,6 +53,7 @@ class Application:
         self.complaints = COMPLAINTS
         self.opened_urls = qt_modules.OPENED_URLS
         self._qt = the_application()
+        self.extensions = self._qt.extensionsManagerModel()
         self._has_quit = False
 
     @property

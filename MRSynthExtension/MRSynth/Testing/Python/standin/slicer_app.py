@@ -12,6 +12,7 @@ from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property
 
 from . import signals
+from .extensions import qSlicerExtensionsManagerModel
 from .stored import stored
 from .views import qSlicerLayoutManager
 
@@ -109,6 +110,7 @@ class qSlicerCoreApplication(QtWidgets.QApplication):
         self._revision_settings = QtCore.QSettings(ini, user, "slicer.org", "Slicer-1")
         self._options = qSlicerCommandOptions(self)
         self._manager = qSlicerModuleManager(self)
+        self._extensions = qSlicerExtensionsManagerModel(self)
         self._logic = slicer.vtkSlicerApplicationLogic()
         self._logic.SetMRMLScene(scene)
         (folder / "temporary").mkdir(parents=True, exist_ok=True)
@@ -121,6 +123,9 @@ class qSlicerCoreApplication(QtWidgets.QApplication):
 
     def moduleManager(self) -> Any:
         return self._manager
+
+    def extensionsManagerModel(self) -> Any:
+        return self._extensions
 
     def moduleLogic(self, name: str) -> Any:
         found = self._manager.module(name)
@@ -188,7 +193,7 @@ class qSlicerApplication(qSlicerCoreApplication):
         for widget in self.topLevelWidgets():
             widget.hide()
             widget.deleteLater()
-        for child in (*self.findChildren(QtCore.QTimer), self._options, self._manager):
+        for child in (*self.findChildren(QtCore.QTimer), self._options, self._manager, self._extensions):
             child.deleteLater()
         self.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
         self.processEvents()

@@ -6,7 +6,9 @@ Objects of Qt travel as the proxies of `pythonqt`, enumerators as integers, list
 from __future__ import annotations
 
 import enum
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -99,7 +101,11 @@ def _coerced(function: Callable[..., Any], given: list[Any]) -> list[Any] | None
         parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
         if len(given) > len(parameters):
             continue
-        converted = [_convert(value, parameter.annotation) for value, parameter in zip(given, parameters, strict=False)]
+        try:
+            pairs = zip(given, parameters, strict=False)
+            converted = [_convert(value, parameter.annotation) for value, parameter in pairs]
+        except ValueError:  # no enumerator of this overload's enumeration
+            continue
         if any(new is not old for new, old in zip(converted, given, strict=True)):
             return converted
     return None
@@ -107,6 +113,9 @@ def _coerced(function: Callable[..., Any], given: list[Any]) -> list[Any] | None
 
 def _convert(value: Any, wanted: Any) -> Any:
     if isinstance(wanted, enum.EnumMeta) and isinstance(value, int):
+        known = functools.reduce(operator.or_, (member.value for member in wanted), 0)
+        if issubclass(wanted, enum.Flag) and value & ~known:
+            raise ValueError(value)
         return wanted(value)
     if wanted is int and isinstance(value, float):
         return math.floor(value)
