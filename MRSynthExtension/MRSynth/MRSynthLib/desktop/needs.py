@@ -86,7 +86,7 @@ def consent(setup: Setup) -> str:
         lines.append(_("• First, what is left of a broken PyTorch is removed."))
     if setup.torch != "ready":
         text = _(
-            "• PyTorch with torchvision, by the PyTorch extension: about {cpu} MB to download and {disk} MB on the disk;"
+            "• PyTorch with torchvision, by the PyTorch extension: {cpu} MB to download and {disk} MB on the disk;"
             " with an NVIDIA GPU up to {gpu} GB to download, so keep 10 GB free."
         )
         lines.append(text.format(cpu=CPU_DOWNLOAD, disk=CPU_DISK, gpu=GPU_DOWNLOAD // 1000))

@@ -78,8 +78,11 @@ def remains(name: str, folder: Path) -> Iterator[Path]:
 
 def is_leftover(entry: str, name: str) -> bool:
     """Whether pip left `entry` behind when it was interrupted: "~orch" or "~orch-2.5.1.dist-info" for "torch"."""
-    rest = entry.lstrip(_ASIDE).partition("-")[0]
-    return entry.startswith("~") and len(rest) >= min(3, len(name) - 1) and rest != name and name.endswith(rest)
+    rest = entry.lstrip(_ASIDE)
+    end = rest.partition("-")[0]
+    # As long as the name was: "~orch" is of "torch" and not of "functorch".
+    same_length = len(entry) - len(rest) + len(end) == len(name)
+    return entry.startswith("~") and same_length and len(end) >= min(3, len(name) - 1) and name.endswith(end)
 
 
 def _version(found: importlib.metadata.Distribution) -> str:
