@@ -20,25 +20,26 @@ class Pump:
     """
 
     def __init__(self, function: Callable[[], bool], milliseconds: int) -> None:
+        self._function: Callable[[], bool] | None = None
         self._timer: Any = None
         if getattr(slicer, "app", None) is None:
             return
         import qt
 
-        def tick() -> None:
-            if function():
-                self.stop()
-
+        self._function = function
         # A child of the module manager, which ends before Python does: no call can come after that.
         self._timer = timer = qt.QTimer(slicer.app.moduleManager())
         timer.setInterval(milliseconds)
-        timer.connect("timeout()", tick)
+        timer.connect("timeout()", self._tick)
         timer.start()
 
     def stop(self) -> None:
         """End the calls; does nothing where they have ended."""
-        timer, self._timer = self._timer, None
+        timer, self._timer, self._function = self._timer, None, None
         if timer is not None:
             timer.stop()
-            # Its connection holds the function; the timer may be inside its own signal now, so Qt deletes it later.
-            timer.deleteLater()
+            timer.deleteLater()  # not at once, for it may be inside its own signal
+
+    def _tick(self) -> None:
+        if self._function is not None and self._function():
+            self.stop()

@@ -32,6 +32,7 @@ from MRSynthLib.desktop.background import BackgroundRun, RunProgress
 from MRSynthLib.desktop.runner import WorkerRun
 from MRSynthLib.desktop.state import RunState
 from MRSynthLib.engine.errors import Cancelled, DeviceError, InputError, OutputError
+from MRSynthLib.engine.process import error_document
 from MRSynthLib.engine.volume import Volume
 
 pytestmark = POSIX  # the stubs are scripts
@@ -113,6 +114,16 @@ def test_an_answer_that_cannot_be_shown_is_an_error_of_the_program(
     assert "KeyError" in bench.told.error.seen
     assert "Traceback" in caplog.text
     assert run.state is RunState.FAILED
+    bench.nothing_happened(run)
+
+
+def test_a_worker_that_somebody_else_stops_is_a_cancelled_run(bench: Bench) -> None:
+    """As the real one says it after SIGTERM."""
+    document = error_document(Cancelled())
+    run = bench.start(f"print(json.dumps({{'event': 'error', **{document!r}}}), flush=True)\nsys.exit(7)")
+    to_the_end(run)
+    assert isinstance(bench.told.error, Cancelled)
+    assert run.state is RunState.IDLE
     bench.nothing_happened(run)
 
 

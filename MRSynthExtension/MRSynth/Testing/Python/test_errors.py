@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from MRSynthLib.engine.errors import ERRORS, FAMILIES, Cancelled, InputError, markdown_table
+from MRSynthLib.engine.process import error_document, error_from
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -32,9 +33,9 @@ def test_exit_codes_tell_the_families_apart() -> None:
     assert {kind.family for kind in ERRORS.values()} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("error", [InputError("input-empty", "a", "b", "c"), Cancelled()])
+@pytest.mark.parametrize("error", [InputError("input-empty", "a", "b", "c"), Cancelled("The scene was closed.")])
 def test_errors_survive_the_way_between_processes(error: InputError) -> None:
-    copy = pickle.loads(pickle.dumps(error))
-    assert type(copy) is type(error)
-    assert str(copy) == str(error)
-    assert copy.code == error.code
+    for copy in (pickle.loads(pickle.dumps(error)), error_from(error_document(error))):
+        assert type(copy) is type(error)
+        assert str(copy) == str(error)
+        assert copy.code == error.code
