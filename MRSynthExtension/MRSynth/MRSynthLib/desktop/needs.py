@@ -95,7 +95,7 @@ def consent(setup: Setup) -> str:
     lines += [
         "",
         _("They go into the Python of this 3D Slicer and nowhere else: {folder}").format(folder=folder),
-        _("They come from pytorch.org and pypi.org. Nothing about your images is sent."),
+        _("They come from PyTorch's own server and PyPI. Nothing about your images is sent."),
         _("To remove them, type into the Python console: {command}").format(command=REMOVAL),
     ]
     with contextlib.suppress(OSError):

@@ -272,7 +272,7 @@ def test_files_in_use_are_told(environment: Environment, index: Path, monkeypatc
 
 def test_the_consent_names_what_how_large_why_where_and_how_it_goes_away() -> None:
     text = install.consent(Setup(False, "missing", "", False, True, ""))
-    for word in ("PyTorch", "safetensors", "200 MB", "3 GB", "computes", "pip_uninstall", "pytorch.org", sys.prefix):
+    for word in ("PyTorch", "safetensors", "200 MB", "3 GB", "computes", "pip_uninstall", "PyPI", sys.prefix):
         assert word in text
     assert "removed" not in text
     assert "broken PyTorch is removed" in install.consent(Setup(False, "broken", "", True, True, ""))
