@@ -549,6 +549,20 @@ def test_parameters_are_checked(app):
     assert widget.parameters.level == 5.0
 
 
+def test_annotations_that_slicer_warns_of(app, caplog):
+    """3D Slicer logs a warning for each, when the module is loaded."""
+    from typing import Annotated
+
+    from slicer.parameterNodeWrapper import Decimals, WithinRange, parameterNodeWrapper
+
+    class Choices:
+        level: Annotated[float, WithinRange(0, 1), Decimals(2)] = 0.5
+
+    Choices.__annotations__ = {"level": Annotated[float, WithinRange(0, 1), Decimals(2)]}
+    parameterNodeWrapper(Choices)
+    assert "Unused annotations: [Decimals(value=2)]" in caplog.text
+
+
 # Application
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import typing
 import weakref
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from .parameter_rules import (
     WithinRange,
     split,
 )
-from .parameter_types import Kind, kind_of
+from .parameter_types import Kind, is_rule, kind_of
 
 __all__ = [
     "Choice",
@@ -56,7 +57,11 @@ class _Parameter:
         self.name = name
         self.annotated = annotated
         self.kind: Kind = kind_of(annotated)
-        default = next((a for a in split(annotated)[1] if isinstance(a, Default)), None)
+        annotations = split(annotated)[1]
+        default = next((a for a in annotations if isinstance(a, Default)), None)
+        unused = [a for a in annotations if not is_rule(a) and (is_given or not isinstance(a, Default))]
+        if unused:  # 3D Slicer says so of Decimals, too, although its sliders use it
+            logging.warning("Unused annotations: %s", unused)
         self.default = Default(given) if is_given else default or Default(self.kind.default())
 
 

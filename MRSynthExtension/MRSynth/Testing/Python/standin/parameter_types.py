@@ -16,7 +16,7 @@ import slicer
 
 from .parameter_rules import IsInstance, NotNone, Validator, split
 
-__all__ = ["Kind", "kind_of"]
+__all__ = ["Kind", "is_rule", "kind_of"]
 
 
 class Kind:
@@ -214,11 +214,12 @@ def kind_of(annotated: Any) -> Kind:
     """
     datatype, annotations = split(annotated)
     kind = _plain_kind(datatype)
-    kind.checks = (*kind.checks, *filter(_is_rule, annotations))
+    kind.checks = (*kind.checks, *filter(is_rule, annotations))
     return kind
 
 
-def _is_rule(annotation: Any) -> bool:
+def is_rule(annotation: Any) -> bool:
+    """Return whether an annotation is a rule that values keep, or a class of such rules."""
     return isinstance(annotation, Validator) or (isinstance(annotation, type) and issubclass(annotation, Validator))
 
 
