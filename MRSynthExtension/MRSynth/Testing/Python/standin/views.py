@@ -148,27 +148,46 @@ class ctkLayoutFactory(QtCore.QObject):
 
 
 class qMRMLLayoutManager(ctkLayoutFactory):
-    """The three slice views of the conventional layout; there are no 3D, table or plot views."""
+    """Makes the slice views of every layout, by the real layout and link logics; there are no 3D, table or plot views."""
 
     def __init__(self, scene: Any, application_logic: Any) -> None:
         super().__init__()
         self._scene = scene
+        self._application_logic = application_logic
         self._logics = vtk.vtkCollection()
         self._widgets: dict[str, qMRMLSliceWidget] = {}
-        self._layout_node = slicer.vtkMRMLLayoutNode()
-        scene.AddNode(self._layout_node)
-        for name, orientation in SLICE_VIEWS.items():
-            logic = slicer.vtkMRMLSliceLogic()
-            logic.SetMRMLApplicationLogic(application_logic)
-            logic.SetMRMLScene(scene)
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
+        self._link_logic = slicer.vtkMRMLSliceLinkLogic()
+        self._link_logic.SetMRMLScene(scene)
+        for name in SLICE_VIEWS:
+            self._add_view(name)
+        self._layout_logic = slicer.vtkMRMLLayoutLogic()
+        self._layout_logic.SetMRMLScene(scene)
+        self._layout_node = self._layout_logic.GetLayoutNode()
+        self._layout_node.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        self._layout_node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: self._add_new_views())
+        application_logic.SetSliceLogics(self._logics)
+
+    def _add_view(self, name: str) -> None:
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLApplicationLogic(self._application_logic)
+        logic.SetMRMLScene(self._scene)
+        node = self._scene.GetNodeByID(f"vtkMRMLSliceNode{name}")
+        if node is None:
             node = logic.AddSliceNode(name)
             node.SetLayoutLabel(name[0])
-            node.SetOrientation(orientation)
+            node.SetOrientation(SLICE_VIEWS[name])
             node.SetMappedInLayout(1)
-            self._logics.AddItem(logic)
-            self._widgets[name] = qMRMLSliceWidget()
-            self._widgets[name]._logic = logic
-        application_logic.SetSliceLogics(self._logics)
+        else:
+            logic.SetSliceNode(node)
+        self._logics.AddItem(logic)
+        self._widgets[name] = qMRMLSliceWidget()
+        self._widgets[name]._logic = logic
+
+    def _add_new_views(self) -> None:
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            if node.GetLayoutName() not in self._widgets:
+                self._add_view(node.GetLayoutName())
 
     def sliceViewNames(self) -> list[str]:
         return list(self._widgets)
