@@ -148,7 +148,7 @@ class ctkLayoutFactory(QtCore.QObject):
 
 
 class qMRMLLayoutManager(ctkLayoutFactory):
-    """Makes the slice views of every layout, by the real layout and link logics; there are no 3D, table or plot views."""
+    """Makes the slice views of every layout, by the real layout and link logics; there are no other views."""
 
     def __init__(self, scene: Any, application_logic: Any) -> None:
         super().__init__()
