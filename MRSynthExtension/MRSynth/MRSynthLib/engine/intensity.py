@@ -42,4 +42,6 @@ def normalize(voxels: NDArray[Any], scale: float) -> NDArray[np.float32]:
 
 def to_output(unit: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     """[0, 1] to the declared output scale, int16."""
-    return np.rint(np.clip(unit, 0.0, 1.0) * SCALE).astype(np.int16)
+    scaled = np.clip(unit, 0.0, 1.0)
+    scaled *= SCALE
+    return np.rint(scaled, out=scaled).astype(np.int16)

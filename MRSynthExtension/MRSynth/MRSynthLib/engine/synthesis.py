@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checkpoint as checkpoints
-from . import devices, intensity, screening, standard_space
+from . import devices, intensity, memory, screening, standard_space
 from .checks import checked
 from .devices import DeviceChoice
 from .errors import DeviceError, InputError
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 CONTRASTS = ("t1", "t2")
 SURE = 0.6  # below this confidence the direction has to be said
-CPU_PIXELS = (
-    1 << 17
-)  # per batch: 4 slices of 160x192, about a third of a second on two cores, so that stopping is quick
-GPU_PIXELS = 1 << 21
 STAGES = {"prepare": 0.0, "synthesize": 0.08, "restore": 0.94}  # fraction of the run at which each begins
 
 
@@ -138,17 +134,14 @@ class Synthesizer:
             checkpoint = checkpoints.load(checkpoint)
         self.checkpoint = checkpoint
         self.device = devices.choose(device, precision)
-        self._generator: nn.Module = checkpoint.generator()
+        self._definition: nn.Module = checkpoint.generator()
         self._place()
 
     def _place(self) -> None:
-        """The generator on the device, in the memory layout that its convolutions like."""
-        import torch
+        """Make the generator ready for the device."""
+        from . import inference
 
-        self._generator.to(self.device.device)
-        for parameter in self._generator.parameters():
-            if parameter.dim() == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._generator = inference.ready(self._definition, self.device.device, self.device.precision)
 
     def synthesize(
         self,
@@ -212,14 +205,19 @@ class Synthesizer:
         span = STAGES["restore"] - STAGES["synthesize"]
         begin = time.perf_counter()
         synthetic = np.zeros_like(prepared.slices)
-        yield from self._passes(prepared.slices, synthetic, "synthesize", STAGES["synthesize"], shares[0] * span, run)
+        with memory.kept():
+            yield from self._passes(
+                prepared.slices, synthetic, "synthesize", STAGES["synthesize"], shares[0] * span, run
+            )
         run.spent("synthesize", begin)
         back = np.zeros_like(synthetic)
         if cycle:
             begin = time.perf_counter()
             # What goes back is what the user gets: without the background that the result does not have either.
             kept = synthetic * (prepared.space.to_model(prepared.inside.astype(np.float32)) > 0.5)
-            yield from self._passes(kept, back, "cycle", STAGES["synthesize"] + shares[0] * span, shares[1] * span, run)
+            start = STAGES["synthesize"] + shares[0] * span
+            with memory.kept():
+                yield from self._passes(kept, back, "cycle", start, shares[1] * span, run)
             run.spent("cycle", begin)
 
         yield Progress(STAGES["restore"], "restore", 0.0)
@@ -266,50 +264,45 @@ class Synthesizer:
     ) -> Iterator[Progress]:
         """One pass of the generator over all slices that are not empty, written into `out`."""
         todo = np.flatnonzero(slices.any(axis=(1, 2)))
-        batch = self._batch_size(slices.shape[1] * slices.shape[2])
+        pixels = slices.shape[1] * slices.shape[2]
+        batch = memory.Batch(self.device.device, pixels)
         begin, done = time.perf_counter(), 0
         while done < len(todo):
-            chunk = todo[done : done + batch]
+            chunk = todo[done : done + batch.size]
             try:
                 out[chunk] = self._forward(slices, chunk)
             except (MemoryError, RuntimeError) as error:
-                batch, warning = self._after_out_of_memory(error, batch)
+                warning = self._after_out_of_memory(error, batch)
+                batch = batch if batch.size else memory.Batch(self.device.device, pixels)
                 run.warnings.append(warning)
                 yield Progress(start + span * done / len(todo), stage, message=warning)
                 continue
+            batch.done()
             done += len(chunk)
             left = (time.perf_counter() - begin) / done * (len(todo) - done)
             yield Progress(start + span * done / len(todo), stage, left)
-
-    def _batch_size(self, pixels: int) -> int:
-        budget = CPU_PIXELS if self.device.device == "cpu" else GPU_PIXELS
-        return max(1, budget // pixels)
 
     def _forward(self, slices: NDArray[np.float32], chunk: NDArray[np.intp]) -> NDArray[np.float32]:
         """Generator output for the slices `chunk`, shape (n, rows, columns)."""
         import torch
 
         torch.set_num_threads(self.device.threads)
-        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        where = torch.device(self.device.device)
         neighbours = self.checkpoint.card["generator"]["arguments"].get("in_channels", 1)
         offsets = np.arange(neighbours) - neighbours // 2
         index = np.clip(chunk[:, None] + offsets, 0, len(slices) - 1)
-        batch = torch.from_numpy(slices[index]).to(where, memory_format=torch.channels_last)
-        reduced = self.device.precision in kinds
-        with (
-            torch.inference_mode(),
-            torch.autocast(where.type, dtype=kinds.get(self.device.precision), enabled=reduced),
-        ):
-            result: NDArray[np.float32] = self._generator(batch)[:, 0].float().cpu().numpy()
+        # In float32, cuDNN would round to the ten bits of TF32.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            batch = torch.from_numpy(slices[index]).to(self.device.device)
+            result: NDArray[np.float32] = self._generator(batch)[:, 0].cpu().numpy()
         return result
 
-    def _after_out_of_memory(self, error: Exception, batch: int) -> tuple[int, str]:
-        """Halve the batch; with one slice left, go to the CPU; there, give up."""
-        if not _is_out_of_memory(error):
+    def _after_out_of_memory(self, error: Exception, batch: memory.Batch) -> str:
+        """Halve the batch; after one slice (then it is 0), go to the CPU; there, give up."""
+        if not memory.is_short(error):
             raise error
-        if batch > 1:
-            return batch // 2, f"Out of memory on {self.device.device}: going on with {batch // 2} slices at a time."
+        batch.halve()
+        if batch.size:
+            return f"Out of memory on {self.device.device}: going on with {batch.size} slices at a time."
         if self.device.device == "cpu":
             raise DeviceError(
                 "device-out-of-memory", "One slice does not fit into memory.", "some free memory."
@@ -318,12 +311,7 @@ class Synthesizer:
         fallback = devices.choose("cpu", "fp32")
         self.device = replace(fallback, reason=f"{warning} {fallback.reason}")
         self._place()
-        return batch, warning
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+        return warning
 
 
 def _direction(

@@ -12,7 +12,7 @@ import torch
 from engine_helpers import axes_of, grid, moved, orthogonal_axes, rotated, save_untrained, small_head
 from torch import Tensor, nn
 
-from MRSynthLib.engine import synthesis
+from MRSynthLib.engine import memory
 from MRSynthLib.engine.checkpoint import read_card
 from MRSynthLib.engine.errors import DeviceError, InputError
 from MRSynthLib.engine.intensity import to_output
@@ -286,7 +286,7 @@ def test_masks_that_mark_nothing_are_refused(
 
 
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthesis, "CPU_PIXELS", 2 * 48 * 48)
+    monkeypatch.setattr(memory, "CPU_PIXELS", 2 * 48 * 48)
 
 
 @pytest.mark.parametrize("cycle", [False, True])
@@ -361,19 +361,51 @@ def test_when_not_even_one_slice_fits_the_run_ends_with_a_device_error(untrained
     assert caught.value.code == "device-out-of-memory"
 
 
+def pretend_gpu(untrained: Synthesizer, monkeypatch: pytest.MonkeyPatch, slices: int) -> list[int]:
+    """Let `untrained` run as on a GPU with memory for so many slices; the list that is filled with its batches."""
+    batches: list[int] = []
+    on_cpu = untrained._forward
+
+    def forward(stack: np.ndarray, chunk: np.ndarray) -> np.ndarray:
+        device = untrained.device
+        if device.device == "cpu":
+            return on_cpu(stack, chunk)
+        if len(chunk) > slices:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        batches.append(len(chunk))
+        untrained.device = replace(device, device="cpu")
+        try:
+            return on_cpu(stack, chunk)
+        finally:
+            untrained.device = device
+
+    monkeypatch.setattr(untrained, "_forward", forward)
+    untrained.device = replace(untrained.device, device="cuda:0", precision="bf16")
+    for name, answer in {
+        "reset_peak_memory_stats": None,
+        "memory_allocated": 500,  # the weights
+        "max_memory_allocated": 500 + 100,  # and one slice
+        "empty_cache": None,
+        "mem_get_info": (round(100 * (slices + 0.5) / memory.GPU_SHARE), 1 << 40),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    return batches
+
+
+def test_on_a_gpu_the_first_slice_shows_how_many_fit(untrained: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = untrained.synthesize(small_head()).volume.voxels
+    batches = pretend_gpu(untrained, monkeypatch, slices=4)
+    result = untrained.synthesize(small_head())
+    assert batches == [1, 4, 4, 1]  # 10 slices with tissue
+    assert not result.warnings
+    assert np.abs(result.volume.voxels.astype(int) - reference).max() <= 1
+
+
 def test_a_gpu_without_memory_for_one_slice_leaves_the_rest_to_the_cpu(
     untrained: Synthesizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = untrained.synthesize(small_head()).volume.voxels
-    on_cpu = untrained._forward
-
-    def full_gpu(slices: np.ndarray, chunk: np.ndarray) -> np.ndarray:
-        if untrained.device.device != "cpu":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return on_cpu(slices, chunk)
-
-    monkeypatch.setattr(untrained, "_forward", full_gpu)
-    untrained.device = replace(untrained.device, device="cuda:0", precision="bf16")
+    pretend_gpu(untrained, monkeypatch, slices=0)
     result = untrained.synthesize(small_head())
     assert (result.device.device, result.device.precision) == ("cpu", "fp32")
     assert "Out of memory on cuda:0" in result.device.reason
