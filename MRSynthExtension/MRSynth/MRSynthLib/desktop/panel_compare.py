@@ -39,6 +39,8 @@ class CompareSection(Section):
         """Show a new result over its source, in the layout that the user has."""
         source = node.GetNodeReference(SOURCE_ROLE)
         if source is not None:
+            self.ui.sideBySideButton.setChecked(False)
+            self.ui.flickerButton.setChecked(False)
             self._compare(source, node).show()
 
     def update(self) -> None:
@@ -77,12 +79,14 @@ class CompareSection(Section):
         return synthetic, synthetic.GetNodeReference(SOURCE_ROLE)
 
     def _compare(self, source: slicer.vtkMRMLVolumeNode, synthetic: slicer.vtkMRMLVolumeNode) -> Comparison:
+        """The comparison of these two; one object for all, as it remembers what the user had before the first."""
         pair = (source.GetID(), synthetic.GetID())
-        if self._comparison is None or pair != self._pair:
-            self.ui.sideBySideButton.setChecked(False)
-            self.ui.flickerButton.setChecked(False)
-            self._comparison, self._pair = Comparison(slicer.mrmlScene, source, synthetic), pair
+        if self._comparison is None:
+            self._comparison = Comparison(slicer.mrmlScene, source, synthetic)
+        elif pair != self._pair:
+            self._comparison.choose(source, synthetic)
             self._scored = ""
+        self._pair = pair
         return self._comparison
 
     def _current(self) -> Comparison | None:
@@ -90,6 +94,8 @@ class CompareSection(Section):
         return self._compare(source, synthetic) if source is not None else None
 
     def _on_side_by_side(self, on: bool) -> None:
+        if on:
+            self.ui.flickerButton.setChecked(False)
         if self.panel.parameters is not None and (comparison := self._current()) is not None:
             comparison.side_by_side(on)
 
@@ -102,6 +108,7 @@ class CompareSection(Section):
     def _on_flicker(self, on: bool) -> None:
         self._stop_flicker()
         if on:
+            self.ui.sideBySideButton.setChecked(False)
             self._flicker = Pump(self._tick, _FLICKER)
         elif self.panel.parameters is not None and (comparison := self._current()) is not None:
             comparison.fade(self.parameters.fade)
@@ -127,7 +134,14 @@ class CompareSection(Section):
             self._scored = f"⚠ {error.seen} {error.remedy}"
         else:
             brain = scored.scores["brain"]
-            self._scored = _("Within the brain: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, MAE {mae:.0f} of 1000.").format(
-                psnr=brain["psnr"], ssim=brain["ssim"], mae=1000 * brain["mae"]
+            self._scored = _(
+                "Within the brain: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, MAE {mae:.0f} of 1000.\n"
+                "All scores are in “{table}”, the differences in “{difference}”."
+            ).format(
+                psnr=brain["psnr"],
+                ssim=brain["ssim"],
+                mae=1000 * brain["mae"],
+                table=scored.table_node.GetName(),
+                difference=scored.difference_node.GetName(),
             )
         self.panel.update()

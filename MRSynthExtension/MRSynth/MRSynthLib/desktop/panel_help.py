@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import slicer
 
+from MRSynthLib.engine.errors import MRSynthError
+
 from . import diagnostics, samples
 from .panel_section import Section
 from .words import _
@@ -28,7 +30,11 @@ class HelpSection(Section):
         self.ui.helpLabel.setVisible(bool(self.ui.helpLabel.text))
 
     def _load(self, contrast: str) -> None:
-        node = samples.load(contrast)
+        try:
+            node = samples.load(contrast)
+        except MRSynthError as error:
+            slicer.util.errorDisplay(f"{error.seen}\n\n{error.remedy}", windowTitle=_("Sample data"))
+            return
         if contrast == "t1":
             self.parameters.source = node
         else:
