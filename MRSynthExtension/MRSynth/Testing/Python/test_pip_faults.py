@@ -195,8 +195,8 @@ NOT_FOUND = [
         (
             "install-network",
             [
-                f"{RETRYING} broken by 'NameResolutionError(\"HTTPSConnection(host='index.example', port=443): Failed to"
-                " resolve 'index.example' ([Errno 11001] getaddrinfo failed)\")': /simple/torch/",
+                f"{RETRYING} broken by 'NameResolutionError(\"HTTPSConnection(host='index.example', port=443): Failed"
+                " to resolve 'index.example' (getaddrinfo failed)\")': /simple/torch/",
                 *NOT_FOUND,
             ],
         ),
