@@ -13,13 +13,13 @@ import slicer
 import vtk
 
 from . import views
-from .figure import STAMP
 from .watch import observe
 
 MARK = "Mark"  # the attribute MRSynth.Mark is what to write where "SYNTHETIC T2" would say too little
 CORNER = (0.985, 0.985)  # of the view; the others are used by 3D Slicer for volume names, rulers and markers
 HEIGHT = 0.033  # of the letters, over the shorter side of the view
 SMALLEST, LARGEST = 12, 22  # points
+LETTERS = (1.0, 176 / 255, 0.0)  # red, green, blue; as in the figures
 BOX = (0.08, 0.08, 0.08)
 _LATE = -1.0  # below the priority of 3D Slicer's own observers, so that views which they make are there already
 
@@ -212,7 +212,7 @@ class DrawnMark:
         style = self.actor.GetTextProperty()
         style.SetFontFamilyToArial()
         style.BoldOn()
-        style.SetColor(*(int(STAMP[n : n + 2], 16) / 255 for n in (1, 3, 5)))
+        style.SetColor(*LETTERS)
         style.SetBackgroundColor(*BOX)
         style.SetBackgroundOpacity(0.85)
         style.FrameOn()  # of the box's colour: room between letters and border

@@ -181,6 +181,6 @@ def _found(source: Volume, reference: Volume, covered: Mask) -> _Region:
     if not look.skull_stripped:
         brain = look.brain & covered
         return _Region(brain, brain, _("estimated from the head, roughly: give a brain mask for scores to compare"))
-    brain = look.foreground & (source.voxels > 0) & (reference.voxels > 0) & covered
+    brain = look.foreground & (source.voxels > 0) & (reference.voxels > 0)  # 0 where it is not covered
     both = screening.look(reference).skull_stripped
     return _Region(brain, covered if both else brain, _("above 0 in both contrasts (skull-stripped)"))

@@ -18,7 +18,7 @@ from mrml_scenes import add_volume, synthesize
 from mrml_scenes import scene as scene
 from slice_views import STANDARD, Views
 
-from MRSynthLib.desktop import marks, results
+from MRSynthLib.desktop import figure, marks, results
 from MRSynthLib.desktop.compare import Comparison
 
 COMPOSITE = slicer.vtkMRMLSliceCompositeNode
@@ -414,6 +414,16 @@ def test_the_word_is_the_one_of_the_subject_hierarchy(scene: Any, pair: tuple[An
     assert pair[1].GetName().endswith("[synthetic T2]")
     assert marks.mark_of(pair[1]) == "SYNTHETIC T2"
     assert pair[1].GetNodeReference(results.SOURCE_ROLE) is pair[0]
+
+
+def test_the_colour_is_the_one_of_the_figures() -> None:
+    assert "#" + "".join(f"{round(255 * part):02x}" for part in marks.LETTERS) == figure.STAMP
+
+
+def test_marks_start_with_the_application_and_load_nothing_heavy() -> None:
+    code = "import sys, MRSynthLib.desktop.marks; print({'SimpleITK', 'scipy', 'torch', 'nibabel'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
 
 
 # Renders in a process of its own, for where there is no OpenGL, VTK may end it.

@@ -48,6 +48,13 @@ def stripped(volume: Volume, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, np.maximum(volume.voxels, 1), 0)
 
 
+def add_mask(scene: Any, grid: Volume, inside: np.ndarray, name: str = "brain") -> Any:
+    mask = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", name)
+    slicer.util.updateVolumeFromArray(mask, inside.astype(np.uint8))
+    mask.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grid.ijk_to_ras))
+    return mask
+
+
 @pytest.fixture
 def examination(scene: Any, phantom_t1: Volume, phantom_t2: Volume, phantom_mask: np.ndarray) -> tuple[Any, Any, Any]:
     """Skull-stripped source, its synthetic T2 (half of what it should be) and the acquired T2 in scanner units."""
@@ -113,10 +120,7 @@ def test_inside_a_mask_only_the_mask_counts(
 ) -> None:
     _source, synthetic, acquired = examination
     left = phantom_mask & (np.arange(phantom_mask.shape[2]) < 20)
-    mask = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "half a brain")
-    slicer.util.updateVolumeFromArray(mask, left.astype(np.uint8))
-    mask.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(phantom_t1.ijk_to_ras))
-    scored = scoring.score(synthetic, acquired, mask)
+    scored = scoring.score(synthetic, acquired, add_mask(scene, phantom_t1, left, "half a brain"))
     true, made = unit_pair(synthetic, acquired, left)
     assert scored.scores["brain"]["voxels"] == left.sum()
     assert scored.scores["brain"]["mae"] == pytest.approx(np.abs(made - true)[left].mean(), abs=1e-6)
@@ -209,8 +213,9 @@ def test_a_warped_acquired_volume_is_followed(scene: Any, phantom_t1: Volume, ph
     assert np.abs(difference - expected)[inside].max() < 4
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["", "with a mask"])
 def test_what_the_acquired_volume_does_not_cover_is_not_scored(
-    scene: Any, examination: tuple[Any, Any, Any], phantom_mask: np.ndarray
+    scene: Any, examination: tuple[Any, Any, Any], phantom_mask: np.ndarray, phantom_t1: Volume, masked: bool
 ) -> None:
     _source, synthetic, acquired = examination
     whole = mrml.volume_from_node(acquired)
@@ -218,7 +223,8 @@ def test_what_the_acquired_volume_does_not_cover_is_not_scored(
     start = np.eye(4)
     start[2, 3] = 20
     upper.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(whole.ijk_to_ras @ start))
-    scored = scoring.score(synthetic, upper)
+    mask = add_mask(scene, phantom_t1, phantom_mask) if masked else None
+    scored = scoring.score(synthetic, upper, mask)
     assert scored.scores["brain"]["voxels"] == phantom_mask[20:].sum()
     difference = slicer.util.arrayFromVolume(scored.difference_node)
     assert difference[20:].any()
@@ -379,9 +385,7 @@ def test_scoring_again_uses_the_same_nodes_with_new_contents(scene: Any, examina
 def test_the_users_volumes_stay_as_they_were(
     scene: Any, examination: tuple[Any, Any, Any], phantom_mask: np.ndarray, phantom_t1: Volume
 ) -> None:
-    mask = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "brain")
-    slicer.util.updateVolumeFromArray(mask, phantom_mask.astype(np.uint8))
-    mask.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(phantom_t1.ijk_to_ras))
+    mask = add_mask(scene, phantom_t1, phantom_mask)
     _source, synthetic, acquired = examination
     before = snapshot(scene)
     scoring.score(synthetic, acquired, mask)

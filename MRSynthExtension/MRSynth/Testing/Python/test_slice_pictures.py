@@ -192,7 +192,7 @@ def test_side_by_side_both_rows_show_the_same_place(scene: Any, name: str) -> No
     assert np.abs(above + below - 1000)[inside].max() <= 8
 
 
-@pytest.mark.parametrize("orientation", ["LPS", "sagittal", "oblique, left-handed"])
+@pytest.mark.parametrize("orientation", ["oblique, left-handed"])
 def test_the_generators_own_result_has_the_sources_outline(scene: Any, tiny_checkpoint: Path, orientation: str) -> None:
     """Through the real child process and a real network: background stays 0, so the outline must be the source's."""
     views = Views(scene)
