@@ -1,4 +1,4 @@
-"""The command `mrsynth`: synthesize, info, models, demo."""
+"""The command `mrsynth`: synthesize, info, models, devices, demo."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .. import __version__
-from .errors import InputError, ModelError, OutputError
+from . import models_cli
+from .errors import InputError, OutputError
 from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals
 from .provenance import description, facts, sidecar, sidecar_path
-from .terminal import ProgressBar, card_text
+from .terminal import ProgressBar
 
 if TYPE_CHECKING:
     from .synthesis import SynthesisResult
@@ -77,16 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("--quiet", action="store_true", help="print errors only")
 
-    info = commands.add_parser("info", help="show the card of a checkpoint")
-    info.set_defaults(run=_info)
-    info.add_argument("model", metavar="MODEL", nargs="?", help="path or installed name (default: the shipped one)")
-    info.add_argument("--json", action="store_true", help="print the card as JSON")
-
-    models = commands.add_parser("models", help="list the installed checkpoints")
-    models.set_defaults(run=_models)
-    models.add_argument("--verify", action="store_true", help="also check weights against their SHA-256")
-    models.add_argument("--json", action="store_true", help="print JSON")
-
+    models_cli.add_commands(commands)
     commands.add_parser("demo", help="one brain through the whole job")
     return parser
 
@@ -235,47 +227,6 @@ def _write(result: SynthesisResult, document: dict[str, Any], targets: Sequence[
         for path in new:
             path.unlink(missing_ok=True)
         raise
-
-
-def _info(arguments: argparse.Namespace, out: TextIO) -> int:
-    from .checkpoint import find, read_card
-
-    path = find(arguments.model)
-    card = read_card(path)
-    if arguments.json:
-        out.write(json.dumps({"path": str(path), "card": card}) + "\n")
-    else:
-        out.write(card_text(card, str(path)))
-    return 0
-
-
-def _models(arguments: argparse.Namespace, out: TextIO) -> int:
-    from .checkpoint import installed, load, read_card
-
-    listed: list[dict[str, Any]] = []
-    code = 0
-    for path in installed():
-        entry: dict[str, Any] = {"path": str(path), "bytes": path.stat().st_size}
-        try:
-            card = load(path).card if arguments.verify else read_card(path)
-            entry |= {"name": card["name"], "frame": card["frame"], "contrasts": card["contrasts"]}
-            entry["status"] = "verified" if arguments.verify else "not verified"
-        except ModelError as error:
-            code = error.exit_code
-            entry |= {"name": path.stem, "status": "broken", "error": error_document(error)}
-        listed.append(entry)
-    if arguments.json:
-        out.write(json.dumps({"models": listed}) + "\n")
-        return code
-    for entry in listed:
-        size = f"{entry['bytes'] / 1e6:.1f} MB"
-        about = f"{entry['name']:<24} {entry.get('frame', '?'):<8} {size:>9}"
-        out.write(f"{about}  {entry['status']}  {entry['path']}\n")
-        if "error" in entry:
-            out.write(f"    {entry['error']['message']}\n")
-    if not listed:
-        out.write("No checkpoint is installed.\n")
-    return code
 
 
 def _demo(argv: Sequence[str]) -> int:

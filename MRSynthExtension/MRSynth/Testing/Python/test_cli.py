@@ -305,6 +305,56 @@ def test_models_lists_and_verifies(
     assert "broken" in text
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_models_are_added_and_removed(
+    folder: Path,
+    tiny_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    before: bool,
+) -> None:
+    monkeypatch.setenv(checkpoint.USER_MODELS, str(folder / "models"))
+    path = folder / "models" / "tiny-untrained.safetensors"
+
+    def as_json(*arguments: str) -> tuple[int, dict[str, Any]]:
+        command = ["models", "--json", *arguments] if before else ["models", *arguments, "--json"]
+        return main(command), json.loads(capfd.readouterr().out)
+
+    assert as_json("add", str(tiny_checkpoint)) == (0, {"added": str(path)})
+    assert main(["models"]) == 0
+    assert str(path) in capfd.readouterr().out
+    assert main(["info", "tiny-untrained"]) == 0
+    capfd.readouterr()
+    assert as_json("remove", "tiny-untrained") == (0, {"removed": str(path)})
+    assert not path.exists()
+    code, document = as_json("remove", "tiny-untrained")
+    assert (code, document["error"]["code"]) == (4, "model-not-found")
+    assert main(["models", "add", str(tiny_checkpoint)]) == 0
+    assert capfd.readouterr().out == f"tiny-untrained added: {path}\n"
+
+
+def test_a_shipped_model_is_not_removed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "remove", checkpoint.DEFAULT]) == 4
+    assert "[model-shipped]" in capfd.readouterr().err
+    assert checkpoint.find().is_file()
+
+
+def test_devices_tells_speed_and_reason(tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "--model", str(tiny_checkpoint), "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    cpu = next(one for one in document["devices"] if one["device"] == "cpu")
+    assert cpu["seconds_per_megapixel"] > 0
+    assert "OMP_NUM_THREADS" in cpu["reason"]
+    assert document["model"] == "tiny-untrained"
+    assert document["automatic"] in [one["device"] for one in document["devices"]]
+
+    assert main(["devices", "--model", str(tiny_checkpoint)]) == 0
+    text = capfd.readouterr().out
+    assert f"PyTorch {document['torch_version']}" in text
+    assert cpu["reason"] in text
+    assert text.count("automatic") == 1
+
+
 def test_a_model_by_its_installed_name(folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "models").mkdir()
     shutil.copy(tiny_checkpoint, folder / "models" / "mine.safetensors")
@@ -378,10 +428,14 @@ def test_the_documentation_knows_every_command_option_and_exit_code(
         return subprocess.run(arguments, env=child_environment, capture_output=True, text=True, check=True).stdout
 
     text = (Path(__file__).resolve().parents[4] / "docs" / "cli.md").read_text(encoding="utf-8")
-    for command in ("synthesize", "info", "models", "demo"):
+    for command in ("synthesize", "info", "models", "devices", "demo"):
         assert command in shown()
         assert f"`mrsynth {command}" in text
-    for command in ("synthesize", "info", "models"):
+    for change in ("add FILE", "remove NAME"):
+        name, what = change.split()
+        assert what in shown("models", name)
+        assert f"`mrsynth models {change}`" in text
+    for command in ("synthesize", "info", "models", "devices"):
         for option in set(re.findall(r"(?<![\w-])--[a-z]+", shown(command))):
             assert f"`{option}`" in text or f"{option}`" in text, option
     for family, kind in FAMILIES.items():
