@@ -203,7 +203,13 @@ def test_calls_take_what_pythonqt_takes(app):
     label = qt.QLabel()
     label.setAlignment(4)  # any int for an enumeration
     label.setMinimumWidth(12.9)
-    assert (label.alignment, label.minimumWidth) == (4, 12)
+    button = qt.QPushButton()
+    button.setText(3)
+    assert (label.alignment, label.minimumWidth, button.text) == (4, 12, "3")
+    box = selector(noneEnabled="yes")
+    assert box.noneEnabled is True
+    with pytest.raises(AttributeError, match="does not accept an object of type str"):
+        box.sizeAdjustPolicy = "wide"
     with pytest.raises(ValueError, match="keyword arguments"):
         label.setText(text="no")
     with pytest.raises(ValueError, match="wrong arguments"):

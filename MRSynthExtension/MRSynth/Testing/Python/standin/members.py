@@ -208,8 +208,7 @@ def write(owner: Any, name: str, value: Any) -> bool:
     if any(name in declared.properties for declared in declarations(type(owner))):
         if not hasattr(type(owner), name):
             raise NotImplementedError(f"The stand-in does not imitate the property {type(owner).__name__}.{name}.")
-        setattr(owner, name, value)
-        return True
+        return bool(owner.setProperty(name, value))
     if isinstance(value, float) and isinstance(owner.property(name), int):
         value = math.floor(value)
     if qt_properties(qt_base(type(owner))).get(name) == "QString":

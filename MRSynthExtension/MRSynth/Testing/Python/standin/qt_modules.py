@@ -119,7 +119,7 @@ def _check_properties(tree: ElementTree.ElementTree, form: Any) -> None:
 
 
 def _load(loader: Any, device: Any, parent: Any = None) -> Any:
-    return loader.load_form(device.fileName())
+    return loader.load_form(device.fileName()) if device.exists() else None
 
 
 def _open_url(url: Any) -> bool:

@@ -94,10 +94,7 @@ def call(function: Callable[..., Any], name: str, arguments: tuple[Any, ...], ke
 
 def _coerced(function: Callable[..., Any], given: list[Any]) -> list[Any] | None:
     """Convert arguments as PythonQt does in its second, not strict pass: any int is an enumerator, and so on."""
-    from shibokensupport.signature import get_signature
-
-    signatures = get_signature(function) or []
-    for signature in signatures if isinstance(signatures, list) else [signatures]:
+    for signature in _signatures(function):
         parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
         if len(given) > len(parameters):
             continue
@@ -109,6 +106,16 @@ def _coerced(function: Callable[..., Any], given: list[Any]) -> list[Any] | None
         if any(new is not old for new, old in zip(converted, given, strict=True)):
             return converted
     return None
+
+
+def _signatures(function: Callable[..., Any]) -> list[Any]:
+    """Return the signatures of the overloads of a function of PySide6; those of a bound one are its class's."""
+    from shibokensupport.signature import get_signature
+
+    owner, name = type(getattr(function, "__self__", None)), getattr(function, "__name__", "")
+    unbound = [vars(cls)[name] for cls in owner.__mro__ if name in vars(cls)]
+    found = next(filter(None, map(get_signature, [function, *unbound])), [])
+    return found if isinstance(found, list) else [found]
 
 
 def _convert(value: Any, wanted: Any) -> Any:
