@@ -1,4 +1,4 @@
-"""The command `mrsynth`: synthesize, info, models, devices, demo."""
+"""The command `mrsynth`: synthesize, dicom list, send, info, models, devices, demo."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .. import __version__
-from . import models_cli
+from . import dicom_cli, models_cli
 from .errors import InputError, OutputError
 from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals
 from .provenance import description, facts, sidecar, sidecar_path
 from .terminal import ProgressBar
 
 if TYPE_CHECKING:
+    from .dicom import Series
     from .synthesis import SynthesisResult
     from .volume import Volume
 
@@ -62,11 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mrsynth {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    dicom_cli.add_commands(commands, EXIT_CODES)
     synthesize = commands.add_parser("synthesize", help="make a synthetic volume", epilog=EXIT_CODES)
     synthesize.set_defaults(run=_synthesize)
     add = synthesize.add_argument
     add("input", type=Path, metavar="IN", help=".nii, .nii.gz, .nrrd, .mha or a DICOM folder")
-    add("-o", "--output", type=Path, metavar="OUT", required=True, help=".nii, .nii.gz, .nrrd or .mha")
+    add("-o", "--output", type=Path, metavar="OUT", required=True, help=".nii, .nii.gz, .nrrd or .mha; see --dicom")
     add("--from", dest="source", choices=("t1", "t2", "auto"), default="auto", help="contrast of IN")
     add("--to", dest="target", choices=("t1", "t2"), help="contrast of OUT (default: the other one)")
     add("--mask", type=Path, help="brain mask, on any grid of the same patient space")
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", default="auto", help="auto, fp32, bf16 or fp16")
     add("--cycle", type=Path, metavar="FILE", help="also write |x - G(G(x))|, the cycle difference")
     add("--force", action="store_true", help="overwrite existing files (never the input)")
+    dicom_cli.add_options(synthesize)
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("--quiet", action="store_true", help="print errors only")
 
@@ -99,53 +102,71 @@ def _report(error: BaseException, as_json: bool) -> int:
 
 
 def _synthesize(arguments: argparse.Namespace, out: TextIO) -> int:
-    from .files import read_volume, sha256_of
-    from .synthesis import Synthesizer
+    from .files import read_volume
 
     if arguments.target is not None and arguments.source == arguments.target:
         raise _UsageError(f"--from and --to are both {arguments.target}; give one, or one of each")
+    wrong = dicom_cli.wrong_usage(arguments)
+    if wrong:
+        raise _UsageError(wrong)
+    targets = _targets(arguments)
+    with ProgressBar(sys.stderr, sys.stderr.isatty() and not (arguments.quiet or arguments.json)) as bar:
+        bar.draw(0.0, "read", None)
+        found: list[Series] = []
+        reason = ""
+        if dicom_cli.is_folder(arguments.input):
+            volume, found, reason = dicom_cli.read(arguments)
+        else:
+            volume = read_volume(arguments.input)
+        result = _run(volume, arguments, bar)
+        bar.draw(1.0, "write", None)
+        if arguments.dicom:
+            written = dicom_cli.write(result, arguments, found)
+        else:
+            written = _write(result, arguments, targets, volume)
+    if arguments.json:
+        out.write(json.dumps(written) + "\n")
+    elif out.isatty() and not arguments.quiet:
+        taken = f"{reason}\n" if reason else ""
+        out.write(f"{taken}{facts(result)['description']}\n{result.device.reason}\n{result.contrast_reason}\n")
+        out.write(f"{arguments.output} in {result.seconds:.1f} s\n")
+    return 0
+
+
+def _targets(arguments: argparse.Namespace) -> list[Path]:
+    """The files that the run will write, in the order image, sidecar, cycle; none where it makes a folder.
+
+    Raises
+    ------
+    OutputError
+        What could not or must not be written, before anything is computed.
+    """
+    if arguments.dicom:
+        from .dicom_write import check_new
+
+        check_new(arguments.output)
+        return []
     targets = [arguments.output, sidecar_path(arguments.output)]
     if arguments.cycle is not None:
         targets.append(arguments.cycle)
     _check_targets(targets, arguments)
-    result: SynthesisResult | None = None
-    with ProgressBar(sys.stderr, sys.stderr.isatty() and not (arguments.quiet or arguments.json)) as bar:
-        bar.draw(0.0, "read", None)
-        volume = read_volume(arguments.input)
-        mask = None if arguments.mask is None else _read_mask(arguments.mask)
-        synthesizer = Synthesizer(arguments.model, arguments.device, arguments.precision)
-        for progress in synthesizer.steps(
-            volume,
-            source=arguments.source,
-            target=arguments.target,
-            mask=mask,
-            cycle=arguments.cycle is not None,
-        ):
-            if progress.message and not arguments.quiet:
-                bar.clear()
-                print(f"mrsynth: warning: {progress.message}", file=sys.stderr)
-            bar.draw(progress.fraction, progress.stage, progress.seconds_left)
-            result = progress.result
-        assert result is not None, "the last step carries the result"
-        bar.draw(1.0, "write", None)
-        document = sidecar(
-            result,
-            output=arguments.output,
-            source=arguments.input,
-            source_sha256=sha256_of(arguments.input),
-            mask=arguments.mask,
-            mask_sha256=None if arguments.mask is None else sha256_of(arguments.mask),
-            metadata=volume.metadata,
-        )
-        _write(result, document, targets)
-    if arguments.json:
-        output, text, *cycle = map(str, targets)
-        files = {"output": output, "sidecar": text, "cycle": cycle[0] if cycle else None}
-        out.write(json.dumps({**files, **facts(result)}) + "\n")
-    elif out.isatty() and not arguments.quiet:
-        out.write(f"{facts(result)['description']}\n{result.device.reason}\n{result.contrast_reason}\n")
-        out.write(f"{arguments.output} in {result.seconds:.1f} s\n")
-    return 0
+    return targets
+
+
+def _run(volume: Volume, arguments: argparse.Namespace, bar: ProgressBar) -> SynthesisResult:
+    from .synthesis import Synthesizer
+
+    mask = None if arguments.mask is None else _read_mask(arguments.mask)
+    synthesizer = Synthesizer(arguments.model, arguments.device, arguments.precision)
+    cycle = arguments.cycle is not None or arguments.cycle_series
+    for progress in synthesizer.steps(volume, source=arguments.source, target=arguments.target, mask=mask, cycle=cycle):
+        if progress.message and not arguments.quiet:
+            bar.clear()
+            print(f"mrsynth: warning: {progress.message}", file=sys.stderr)
+        bar.draw(progress.fraction, progress.stage, progress.seconds_left)
+        if progress.result is not None:
+            return progress.result
+    raise AssertionError("the last step carries the result")
 
 
 def _read_mask(path: Path) -> Volume:
@@ -208,7 +229,28 @@ def _check_target(path: Path, sources: Sequence[Path], force: bool) -> None:
         raise OutputError("output-exists", f"'{path}' is there already.", "a new name, or --force.")
 
 
-def _write(result: SynthesisResult, document: dict[str, Any], targets: Sequence[Path]) -> None:
+def _write(
+    result: SynthesisResult, arguments: argparse.Namespace, targets: Sequence[Path], volume: Volume
+) -> dict[str, Any]:
+    """Write image, sidecar and, if there is one, cycle difference, and return what to say about it in JSON."""
+    from .files import sha256_of
+
+    files = getattr(volume.header, "files", None)  # of the one series, where a folder holds several
+    document = sidecar(
+        result,
+        output=arguments.output,
+        source=arguments.input,
+        source_sha256=sha256_of(arguments.input, files),
+        mask=arguments.mask,
+        mask_sha256=None if arguments.mask is None else sha256_of(arguments.mask),
+        metadata=volume.metadata,
+    )
+    _write_all(result, document, targets)
+    output, text, *cycle = map(str, targets)
+    return {"output": output, "sidecar": text, "cycle": cycle[0] if cycle else None, **facts(result)}
+
+
+def _write_all(result: SynthesisResult, document: dict[str, Any], targets: Sequence[Path]) -> None:
     """Write image, sidecar and, if there is one, cycle difference: all of them or none."""
     from .files import write_aside, write_volume
 

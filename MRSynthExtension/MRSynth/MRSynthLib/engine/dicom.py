@@ -39,8 +39,6 @@ def read_folder(folder: str | os.PathLike[str]) -> Volume:
     ------
     InputError
         See `find_series`, `pick` and `load`.
-    OSError
-        If the folder cannot be listed.
     """
     found = find_series(Path(folder))
     return load(found[0] if len(found) == 1 else pick(found)[0])
@@ -67,7 +65,7 @@ def read_source(
 
     Raises
     ------
-    InputError, OSError
+    InputError
         See `read_folder`.
     """
     chosen, reason = pick(find_series(Path(folder)), series, source=source, target=target)

@@ -189,9 +189,10 @@ def text(dataset: Dataset, keyword: str) -> str:
     value = _value(dataset, keyword)
     if value is None:
         return ""
-    if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
-        return "\\".join(str(each).strip() for each in value)
-    return str(value).strip().strip("\x00")
+    several = isinstance(value, (list, tuple, pydicom.multival.MultiValue))
+    joined = "\\".join(str(each).strip() for each in (value if several else [value]))
+    # Nothing that could steer a terminal.
+    return "".join(letter if letter.isprintable() else " " for letter in joined).strip()
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:

@@ -103,11 +103,15 @@ def find_series(folder: Path) -> list[Series]:
     Raises
     ------
     InputError
-        input-not-an-image: there is none; input-corrupt: there are damaged files only.
-    OSError
-        If the folder cannot be listed.
+        input-not-found: the folder cannot be listed; input-not-an-image: there is none; input-corrupt: there are
+        damaged files only.
     """
-    found = series_of_files(dicom_files.files_below(folder), f"'{folder}'")
+    try:
+        files = dicom_files.files_below(folder)
+    except OSError as error:
+        seen = f"'{folder}' cannot be read ({error.strerror})."
+        raise InputError("input-not-found", seen, "a readable folder.") from error
+    found = series_of_files(files, f"'{folder}'")
     if not found:
         raise InputError("input-not-an-image", f"'{folder}' holds no DICOM series.", "a folder with DICOM images.")
     return found

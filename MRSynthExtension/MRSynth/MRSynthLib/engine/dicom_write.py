@@ -228,16 +228,31 @@ def _on_slices(volume: Volume, source: Series) -> NDArray[np.int16]:
     return ijk.transpose(order)[flips].T
 
 
+def check_new(folder: Path) -> None:
+    """Refuse, before anything is computed, a folder that could not or must not be made.
+
+    Raises
+    ------
+    OutputError
+        output-exists, output-folder-missing, output-not-writable.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            seen = f"'{folder}' is there already."
+            raise OutputError("output-exists", seen, "a new or empty folder.", "Choose a new folder.")
+        if not folder.parent.is_dir():
+            raise OutputError("output-folder-missing", f"There is no folder '{folder.parent}'.", "an existing folder.")
+    except OSError as error:  # a name that no folder can have
+        raise OutputError("output-not-writable", f"{error}.", "a name that a folder can have.") from error
+    if not os.access(folder.parent, os.W_OK | os.X_OK):
+        raise OutputError("output-not-writable", f"'{folder.parent}' may not be written to.", "a folder to write to.")
+
+
 @contextlib.contextmanager
 def _folder_aside(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder`, renamed to it on success and removed on any failure."""
+    check_new(folder)
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputError(
-                "output-exists", f"'{folder}' is there already.", "a new or empty folder.", "Choose a new folder."
-            )
-        if not folder.parent.is_dir():
-            raise OutputError("output-folder-missing", f"There is no folder '{folder.parent}'.", "an existing folder.")
         aside = Path(tempfile.mkdtemp(prefix=".mrsynth-", dir=folder.parent))
     except OSError as error:
         raise write_error(folder, error) from error

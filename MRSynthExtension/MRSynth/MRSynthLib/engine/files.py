@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import itk, nifti
@@ -72,11 +72,18 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     )
 
 
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, or of the names and contents of all files of a folder, as 64 hexadecimal digits."""
+def sha256_of(path: str | os.PathLike[str], only: Sequence[Path] | None = None) -> str:
+    """SHA-256 of a file, or of the names and contents of all files of a folder, as 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    path : path
+    only : sequence of Path, optional
+        Those files of the folder that count.
+    """
     path = Path(path)
     digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files = sorted(only or (p for p in path.rglob("*") if p.is_file())) if path.is_dir() else [path]
     for file in files:
         if path.is_dir():
             digest.update(str(file.relative_to(path)).encode())
