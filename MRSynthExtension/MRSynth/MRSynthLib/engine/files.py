@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from . import itk, nifti
+from . import nifti
 from .errors import InputError, OutputError
 from .volume import Volume
 
@@ -62,6 +62,8 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         if ending(path) in NIFTI:
             return nifti.read(path)
         if ending(path) in ITK:
+            from . import itk  # SimpleITK takes a quarter of a second to load, and many runs do without
+
             return itk.read(path)
     except OSError as error:  # no permission, a name that is too long, a drive that went away
         raise InputError(
@@ -172,5 +174,7 @@ def write_volume(
         if ending(path) in NIFTI:
             nifti.write(volume, aside, description)
         else:
+            from . import itk
+
             itk.write(volume, aside, description)
     return path
