@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from .errors import InstallError, MRSynthError
+from .errors import InstallError
 from .process import error_document, exit_code, own_stdout, stop_on_signals, wait_for_end_of
 from .standard_space import FINEST_SLICES, MARGIN, MULTIPLE, NATIVE_SPACING, PAPER_SIZE, canonical_axes, plan
 from .volume import Volume
@@ -90,7 +90,7 @@ class Probe:
     model, frame : str
         The checkpoint that was measured with.
     automatic : str
-        The device that "auto" takes.
+        The device that "auto" takes; the CPU where that one turned out not to work.
     devices : tuple of ProbedDevice
         Every one that there is; and the GPU, with the reason, where there is none.
     start_seconds : float
@@ -156,6 +156,8 @@ def probe(model: str | os.PathLike[str] | None = None) -> Probe:
     found.generator()
     started = time.perf_counter() - _STARTED
     machine = devices.probe()
+    measured = {choice.device: _measured(found, choice, name) for choice, name in _choices(machine)}
+    automatic = devices.choose(machine=machine).device
     return Probe(
         software_version=__version__,
         torch_version=str(torch.__version__),
@@ -163,8 +165,8 @@ def probe(model: str | os.PathLike[str] | None = None) -> Probe:
         driver=_driver() if machine.gpus or torch.version.cuda else "",
         model=found.name,
         frame=str(found.card["frame"]),
-        automatic=devices.choose(machine=machine).device,
-        devices=tuple(_measured(found, choice, name) for choice, name in _choices(machine)) + _missing(machine),
+        automatic=automatic if measured[automatic].usable else "cpu",
+        devices=(*measured.values(), *_missing(machine)),
         start_seconds=round(started, 2),
     )
 
@@ -273,8 +275,9 @@ def _missing(machine: Machine) -> tuple[ProbedDevice, ...]:
 def _measured(found: Checkpoint, choice: DeviceChoice, name: str) -> ProbedDevice:
     try:
         seconds, reason = _seconds_per_megapixel(found, choice), choice.reason
-    except (MRSynthError, RuntimeError, MemoryError) as error:
-        return ProbedDevice(choice.device, name, "", f"does not work: {str(error).splitlines()[0]}", None)
+    except Exception as error:  # drivers fail in many ways, and the other devices are still of interest
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        return ProbedDevice(choice.device, name, "", f"does not work: {text}", None)
     return ProbedDevice(choice.device, name, choice.precision, reason, round(seconds, 4))
 
 
