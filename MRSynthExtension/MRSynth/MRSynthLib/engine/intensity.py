@@ -36,7 +36,7 @@ def brain_scale(voxels: NDArray[Any], brain: NDArray[np.bool_]) -> float:
 
 def normalize(voxels: NDArray[Any], scale: float) -> NDArray[np.float32]:
     """Scanner units to [0, 1]: negatives to 0, division by `scale`, values above 1 to 1."""
-    unit = np.asarray(voxels, dtype=np.float32) / np.float32(scale)
+    unit: NDArray[np.float32] = np.divide(voxels, np.float32(scale), dtype=np.float32)
     return np.clip(unit, 0.0, 1.0, out=unit)
 
 
@@ -44,4 +44,4 @@ def to_output(unit: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     """[0, 1] to the declared output scale, int16."""
     scaled = np.clip(unit, 0.0, 1.0)
     scaled *= SCALE
-    return np.rint(scaled, out=scaled).astype(np.int16)
+    return np.rint(scaled, out=np.empty(unit.shape, dtype=np.int16), casting="unsafe")

@@ -27,6 +27,7 @@ SAME_SPACING = 0.01  # spacings that differ by less than 1 % are not resampled
 FINEST_SLICES = 0.75  # mm; slices closer than this are resampled to 1 mm, thicker ones are taken as acquired
 MARGIN = 8.0  # mm of surroundings that the generator sees in the native frame
 PAPER_SIZE = 128
+BAND = 32  # samples; per step of an interpolation, whose matrix has few neighbours in each row
 PAPER_MARGIN = 1.04  # side of the brain square over the longest in-plane brain extent
 
 Array = NDArray[Any]
@@ -92,15 +93,35 @@ def _along(array: Array, axis: int, source: Axis, target: Axis) -> Array:
     if source.spacing == target.spacing and abs(shift - round(shift)) < 1e-6:
         first = int(round(shift))
         lo, hi = max(first, 0), min(first + target.size, source.size)
-        kept = array[(slice(None),) * axis + (slice(lo, max(lo, hi)),)]
+        kept = array[_at(axis, slice(lo, max(lo, hi)))]
         pad = [(0, 0)] * array.ndim
         pad[axis] = (lo - first, target.size - kept.shape[axis] - (lo - first))
         return np.pad(kept, pad)
-    weights = interpolation_weights(source, target)
-    moved = np.moveaxis(array, axis, 0)
-    flat = np.ascontiguousarray(moved, dtype=np.float32).reshape(moved.shape[0], -1)
-    result = (weights @ flat).reshape(target.size, *moved.shape[1:])
-    return np.moveaxis(result, 0, axis)
+    return _times(interpolation_weights(source, target), array, axis)
+
+
+def _at(axis: int, part: slice) -> tuple[slice, ...]:
+    """Index of a part along one axis of three."""
+    return tuple(part if n == axis else slice(None) for n in range(3))
+
+
+def _times(weights: NDArray[np.float32], array: Array, axis: int) -> NDArray[np.float32]:
+    """Multiply one axis of an array by a matrix that is 0 far from its diagonal, band by band."""
+    array = np.ascontiguousarray(array, dtype=np.float32)
+    shape = tuple(len(weights) if n == axis else size for n, size in enumerate(array.shape))
+    result = np.empty(shape, dtype=np.float32)
+    for first in range(0, len(weights), BAND):
+        rows = slice(first, first + BAND)
+        used = np.flatnonzero(weights[rows].any(axis=0))
+        columns = slice(used[0], used[-1] + 1) if used.size else slice(0)
+        band, part, out = weights[rows, columns], array[_at(axis, columns)], result[_at(axis, rows)]
+        if axis == 2:
+            np.matmul(part, band.T, out=out)
+        elif axis == 1:
+            np.matmul(band, part, out=out)
+        else:
+            np.matmul(band, part.reshape(len(part), -1), out=out.reshape(len(out), -1))
+    return result
 
 
 def _resample(array: Array, source: tuple[Axis, ...], target: tuple[Axis, ...]) -> NDArray[np.float32]:

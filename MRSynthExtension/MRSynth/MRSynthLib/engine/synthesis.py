@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checkpoint as checkpoints
-from . import devices, intensity, memory, screening, standard_space
-from .checks import checked
+from . import devices, intensity, memory
 from .devices import DeviceChoice
-from .errors import DeviceError, InputError
+from .errors import DeviceError
+from .preparation import CONTRASTS, SURE, other, prepare
 from .volume import Volume
 
 if TYPE_CHECKING:
     from torch import nn
 
-CONTRASTS = ("t1", "t2")
-SURE = 0.6  # below this confidence the direction has to be said
+__all__ = ["CONTRASTS", "SURE", "Progress", "SynthesisResult", "Synthesizer", "other"]
+
 STAGES = {"prepare": 0.0, "synthesize": 0.08, "restore": 0.94}  # fraction of the run at which each begins
 
 
@@ -83,23 +83,6 @@ class _Run:
     def spent(self, stage: str, since: float) -> None:
         now = time.perf_counter()
         self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + now - since
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A source volume, looked at and laid out for the generator."""
-
-    volume: Volume
-    space: standard_space.StandardSpace
-    inside: NDArray[np.bool_]
-    source: NDArray[np.float32]  # (k, j, i) in [0, 1], 0 outside
-    slices: NDArray[np.float32]  # (slices, rows, columns) in [0, 1]
-    contrast: screening.Contrast
-
-
-def other(contrast: str) -> str:
-    """T2 for T1 and T1 for T2."""
-    return CONTRASTS[1 - CONTRASTS.index(contrast)]
 
 
 class Synthesizer:
@@ -194,39 +177,40 @@ class Synthesizer:
         DeviceError
             device-out-of-memory.
         """
-        run = _Run()
         yield Progress(0.0, "prepare")
+        with memory.kept():
+            yield from self._steps(volume, target, source, mask, cycle, _Run())
+
+    def _steps(
+        self, volume: Volume, target: str | None, source: str, mask: Volume | None, cycle: bool, run: _Run
+    ) -> Iterator[Progress]:
         begin = time.perf_counter()
-        prepared = self._prepare(volume, target, source, mask, run)
+        prepared = prepare(volume, self.checkpoint.card["frame"], source=source, target=target, mask=mask)
+        run.warnings += prepared.warnings
         run.spent("prepare", begin)
         yield from (Progress(STAGES["synthesize"], "prepare", message=warning) for warning in run.warnings)
 
-        shares = (0.5, 0.5) if cycle else (1.0, 0.0)
-        span = STAGES["restore"] - STAGES["synthesize"]
+        start, span = STAGES["synthesize"], STAGES["restore"] - STAGES["synthesize"]
+        if cycle:
+            span /= 2
         begin = time.perf_counter()
         synthetic = np.zeros_like(prepared.slices)
-        with memory.kept():
-            yield from self._passes(
-                prepared.slices, synthetic, "synthesize", STAGES["synthesize"], shares[0] * span, run
-            )
+        yield from self._passes(prepared.slices, synthetic, "synthesize", start, span, run)
         run.spent("synthesize", begin)
-        back = np.zeros_like(synthetic)
         if cycle:
             begin = time.perf_counter()
             # What goes back is what the user gets: without the background that the result does not have either.
             kept = synthetic * (prepared.space.to_model(prepared.inside.astype(np.float32)) > 0.5)
-            start = STAGES["synthesize"] + shares[0] * span
-            with memory.kept():
-                yield from self._passes(kept, back, "cycle", start, shares[1] * span, run)
+            back = np.zeros_like(synthetic)
+            yield from self._passes(kept, back, "cycle", start + span, span, run)
             run.spent("cycle", begin)
 
         yield Progress(STAGES["restore"], "restore", 0.0)
         begin = time.perf_counter()
-        voxels = intensity.to_output(prepared.space.to_input(synthetic) * prepared.inside)
+        voxels = intensity.to_output(prepared.restored(synthetic))
         difference = None
         if cycle:
-            error = np.abs(prepared.source - prepared.space.to_input(back)) * prepared.inside
-            difference = volume.replaced(intensity.to_output(error))
+            difference = volume.replaced(intensity.to_output(np.abs(prepared.source - prepared.restored(back))))
         run.spent("restore", begin)
         result = SynthesisResult(
             volume=volume.replaced(voxels),
@@ -242,22 +226,6 @@ class Synthesizer:
             cycle=difference,
         )
         yield Progress(1.0, "restore", 0.0, result=result)
-
-    def _prepare(self, volume: Volume, target: str | None, source: str, mask: Volume | None, run: _Run) -> _Prepared:
-        volume, warnings = checked(volume)
-        run.warnings += warnings
-        seen = screening.look(volume)
-        inside, brain = seen.foreground, seen.brain
-        if mask is not None:
-            inside = screening.brain_mask(mask, volume) & screening.without_background(volume.voxels)
-            brain = inside & (volume.voxels > 0)
-        if not brain.any():
-            raise InputError("input-empty", "No voxel of brain is above 0.", "a brain MR volume.")
-        contrast = _direction(volume, brain, source, target, run)
-        scale = intensity.brain_scale(volume.voxels, brain)
-        unit = intensity.normalize(volume.voxels, scale) * inside
-        space = standard_space.plan(volume, inside, self.checkpoint.card["frame"])
-        return _Prepared(volume, space, inside, unit, np.clip(space.to_model(unit), 0, 1), contrast)
 
     def _passes(
         self, slices: NDArray[np.float32], out: NDArray[np.float32], stage: str, start: float, span: float, run: _Run
@@ -312,25 +280,3 @@ class Synthesizer:
         self.device = replace(fallback, reason=f"{warning} {fallback.reason}")
         self._place()
         return warning
-
-
-def _direction(
-    volume: Volume, brain: NDArray[np.bool_], source: str, target: str | None, run: _Run
-) -> screening.Contrast:
-    """What the source is: as said, else as wanted the other way round, else as it looks."""
-    for said in (source, target):
-        if said not in (*CONTRASTS, "auto", None):
-            raise ValueError(f"contrast is {said!r}; expected one of {CONTRASTS}")
-    if source in CONTRASTS and target == source:
-        raise ValueError(f"source and target are both {source!r}; expected one of each")
-    guess = screening.guess_contrast(volume, brain)
-    if source == "auto" and target is None:
-        if guess.confidence < SURE:
-            raise InputError(
-                "input-contrast-unknown", f"It may be T1 or T2: {guess.reason}.", "a clear contrast, or to be told."
-            )
-        return guess
-    name = source if source in CONTRASTS else other(str(target))
-    if guess.name != name and guess.confidence >= SURE:
-        run.warnings.append(f"Taken as {name.upper()} as told, but it looks like {guess.name.upper()}: {guess.reason}.")
-    return screening.Contrast(name, 1.0, "as told")

@@ -1,0 +1,111 @@
+"""A source volume looked at and laid out for the generator: scale, background, direction and slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import intensity, screening, standard_space
+from .checks import checked
+from .errors import InputError
+from .volume import Volume
+
+CONTRASTS = ("t1", "t2")
+SURE = 0.6  # below this confidence the direction has to be said
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run starts from.
+
+    Attributes
+    ----------
+    volume : Volume
+        The source, with finite voxels.
+    space : StandardSpace
+        Between the volume's grid and the slices.
+    inside : ndarray of bool, shape (k, j, i)
+        Where the result may be other than 0.
+    source : ndarray, shape (k, j, i)
+        The volume in [0, 1], 0 outside.
+    slices : ndarray, shape (slices, rows, columns)
+        The same for the generator.
+    contrast : Contrast
+        What the source is.
+    warnings : tuple of str
+    """
+
+    volume: Volume
+    space: standard_space.StandardSpace
+    inside: NDArray[np.bool_]
+    source: NDArray[np.float32]
+    slices: NDArray[np.float32]
+    contrast: screening.Contrast
+    warnings: tuple[str, ...]
+
+    def restored(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Slices on the volume's grid, shape (k, j, i), 0 outside."""
+        voxels = self.space.to_input(slices)
+        voxels *= self.inside
+        return voxels
+
+
+def other(contrast: str) -> str:
+    """T2 for T1 and T1 for T2."""
+    return CONTRASTS[1 - CONTRASTS.index(contrast)]
+
+
+def prepare(volume: Volume, frame: str, *, source: str, target: str | None, mask: Volume | None) -> Prepared:
+    """Check a volume, find out what it is, and lay it out as slices.
+
+    Parameters
+    ----------
+    volume : Volume
+    frame : {'native', 'paper'}
+        Of the checkpoint.
+    source, target, mask
+        As `Synthesizer.steps` takes them.
+
+    Raises
+    ------
+    InputError
+        See `checks.checked`; mask-empty, mask-off-grid, input-contrast-unknown.
+    """
+    volume, warnings = checked(volume)
+    seen = screening.look(volume)
+    inside, brain = seen.foreground, seen.brain
+    if mask is not None:
+        inside = screening.brain_mask(mask, volume) & screening.without_background(volume.voxels)
+        brain = inside & (volume.voxels > 0)
+    if not brain.any():
+        raise InputError("input-empty", "No voxel of brain is above 0.", "a brain MR volume.")
+    contrast, doubts = _direction(screening.guess_contrast(volume, brain), source, target)
+    unit = intensity.normalize(volume.voxels, intensity.brain_scale(volume.voxels, brain))
+    unit *= inside
+    space = standard_space.plan(volume, inside, frame)
+    slices = space.to_model(unit)
+    np.clip(slices, 0, 1, out=slices)
+    return Prepared(volume, space, inside, unit, slices, contrast, (*warnings, *doubts))
+
+
+def _direction(
+    guess: screening.Contrast, source: str, target: str | None
+) -> tuple[screening.Contrast, tuple[str, ...]]:
+    """What the source is: as said, else as wanted the other way round, else as it looks. And what speaks against it."""
+    for said in (source, target):
+        if said not in (*CONTRASTS, "auto", None):
+            raise ValueError(f"contrast is {said!r}; expected one of {CONTRASTS}")
+    if source in CONTRASTS and target == source:
+        raise ValueError(f"source and target are both {source!r}; expected one of each")
+    if source == "auto" and target is None:
+        if guess.confidence < SURE:
+            raise InputError(
+                "input-contrast-unknown", f"It may be T1 or T2: {guess.reason}.", "a clear contrast, or to be told."
+            )
+        return guess, ()
+    told = screening.Contrast(source if source in CONTRASTS else other(str(target)), 1.0, "as told")
+    if guess.name == told.name or guess.confidence < SURE:
+        return told, ()
+    return told, (f"Taken as {told.name.upper()} as told, but it looks like {guess.name.upper()}: {guess.reason}.",)
