@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import re
 import shutil
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -17,8 +21,11 @@ from wheel_helpers import Environment, safetensors_wheel, torch_wheel, wheel
 
 from MRSynthLib.desktop import install, slicer_tools
 from MRSynthLib.desktop.needs import Setup
+from MRSynthLib.desktop.probing import DeviceProbe
+from MRSynthLib.desktop.runner import run
 from MRSynthLib.engine import checkpoint
 from MRSynthLib.engine.errors import InstallError, ModelError
+from MRSynthLib.engine.volume import Volume
 
 BROKEN_PROGRAM = "raise OSError('[WinError 126] fbgemm.dll or one of its dependencies')"
 
@@ -346,6 +353,55 @@ def test_a_folder_with_nothing_in_it_is_told(
     with pytest.raises(InstallError, match="empty") as caught:
         install.install_from_folder(empty, Steps(), environment.tools())
     assert caught.value.code == "install-wheels-missing"
+
+
+# --- what it is for -------------------------------------------------------------------------------------
+
+BLOCK = """
+import importlib.abc, sys
+class Block(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def required(*names: str) -> set[str]:
+    """Canonical names of packages and of all that they require."""
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = re.split(r"[^\w.-]", todo.pop())[0].lower().replace("_", "-")
+        if name not in found:
+            found.add(name)
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                todo += [one for one in importlib.metadata.requires(name) or [] if "extra ==" not in one]
+    return found
+
+
+def test_a_run_needs_torch_and_safetensors_beside_what_3d_slicer_ships(
+    tiny_checkpoint: Path, phantom_t1: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child process of a run and of a probe, from which every other installed package is kept away."""
+    allowed = required("torch", "safetensors", "numpy", "SimpleITK")
+    blocked = {
+        module
+        for module, homes in importlib.metadata.packages_distributions().items()
+        if not {home.lower().replace("_", "-") for home in homes} & allowed and module.isidentifier()
+    } - {"MRSynth", "MRSynthLib", "mrsynth_training"}
+    assert {"nibabel", "scipy", "slicer", "vtk", "nilearn", "pytest"} <= blocked
+    (tmp_path / "sitecustomize.py").write_text(BLOCK.format(blocked=blocked))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run(phantom_t1, model=tiny_checkpoint, device="cpu", cycle=True).voxels.any()
+    probe = DeviceProbe(tiny_checkpoint)
+    probe.start()
+    while not probe.poll(timeout=0.5):
+        pass
+    assert probe.result().devices
+    # And it is this that keeps them away:
+    done = subprocess.run([sys.executable, "-c", "import nibabel"], capture_output=True, text=True, check=False)
+    assert "No module named 'nibabel'" in done.stderr
 
 
 # --- the tools of 3D Slicer -----------------------------------------------------------------------------
