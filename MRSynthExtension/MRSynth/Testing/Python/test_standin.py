@@ -483,13 +483,18 @@ def test_selector_follows_the_scene(app):
     assert (box.nodeCount(), box.currentNode(), heard[-2:]) == (0, None, ["third", None])
 
 
-def test_selector_moves_up_when_its_node_goes(app):
+@pytest.mark.parametrize("actions", [True, False])
+@pytest.mark.parametrize(("removed", "taken"), [("first", "second"), ("second", "third"), ("third", "second")])
+def test_selector_takes_another_node_when_its_own_goes(app, removed, taken, actions):
     """As in 3D Slicer, where a panel must not take the other node for the user's choice."""
-    first, second = volume("first"), volume("second")
-    box = selector(noneEnabled=True)
-    box.setCurrentNode(second)
-    slicer.mrmlScene.RemoveNode(second)
-    assert box.currentNode() is first
+    nodes = {name: volume(name) for name in ("first", "second", "third")}
+    box = selector(noneEnabled=True, addEnabled=actions, removeEnabled=actions)
+    box.setCurrentNode(nodes[removed])
+    heard: list[Any] = []
+    box.connect("currentNodeChanged(vtkMRMLNode*)", heard.append)
+    slicer.mrmlScene.RemoveNode(nodes[removed])
+    assert box.currentNode() is nodes[taken]
+    assert heard == [nodes[taken]]
 
 
 def test_selector_without_none_and_actions_takes_the_first_node(app):

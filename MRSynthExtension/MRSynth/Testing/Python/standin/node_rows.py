@@ -142,18 +142,11 @@ class NodeRows(QtWidgets.QWidget):
         signals.emit(self, "nodeAdded(vtkMRMLNode*)", node)
 
     def _remove_row(self, row: int) -> None:
-        """Take a row out; when it was the current one, the row above becomes current, as with Qt 5."""
+        """Take a row out; when it was the current one, Qt makes a neighbour current: another node, if there is one."""
         node = self._scene.GetNodeByID(self._id_of(row))
         if node is not None:
             signals.emit(self, "nodeAboutToBeRemoved(vtkMRMLNode*)", node)
-        before = self._combo.currentIndex()
-        self._quiet = True
         self._model.removeRow(row)
-        if before == row:
-            self._combo.setCurrentIndex(row - 1)
-        self._quiet = False
-        if before == row or self._combo.currentIndex() != before:
-            self._current_changed()
         if self.currentNode() is None:
             self.setCurrentNode(None)
 
@@ -161,13 +154,9 @@ class NodeRows(QtWidgets.QWidget):
         """Take all nodes out and put them in again, as after closing or importing a scene: nothing stays selected."""
         rows = self._rows()
         if rows:
-            had_node = bool(self._selected_id())
-            self._quiet = True
             self._model.removeRows(rows[0], len(rows))
-            self._select("")
-            self._quiet = False
-            if had_node:
-                self._current_changed()
+            if self.currentNode() is None:
+                self.setCurrentNode(None)
         self._watch_nodes()
         self._refresh()
 
@@ -241,9 +230,9 @@ class NodeRows(QtWidgets.QWidget):
         row = self._combo.currentIndex()
         node = self.currentNode()
         if node is None and row != (0 if self.noneEnabled else -1):
-            nodes = self._nodes()
-            if nodes:  # the row of an action: the last node instead
-                self.setCurrentNode(nodes[-1])
+            rows = self._rows()
+            if rows:  # the row of an action became current: the last node instead
+                self._select(self._id_of(rows[-1]))
             return
         signals.emit(self, "currentNodeChanged(vtkMRMLNode*)", node)
         signals.emit(self, "currentNodeChanged(bool)", node is not None)
