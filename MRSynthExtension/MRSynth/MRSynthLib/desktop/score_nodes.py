@@ -31,9 +31,9 @@ _MEASURES = {
     "psnr": ("PSNR", 2, "dB", 1),
     "ssim": ("SSIM", 4, "", 1),
     "mae": ("MAE", 1, f"of {SCALE}", SCALE),
-    "bias": ("bias (synthetic - acquired)", 1, f"of {SCALE}", SCALE),
-    "slices": ("slices", 0, "", 1),
-    "voxels": ("voxels", 0, "", 1),
+    "bias": (_("bias (synthetic - acquired)"), 1, f"of {SCALE}", SCALE),
+    "slices": (_("slices"), 0, "", 1),
+    "voxels": (_("voxels"), 0, "", 1),
 }
 
 
