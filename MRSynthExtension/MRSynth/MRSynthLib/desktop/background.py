@@ -264,8 +264,7 @@ class BackgroundRun:
     def _node_removed(self, node_id: str) -> None:
         if node_id == self.source_id and self._job is not None:
             self._stop(results.source_removed(self._job))
-        for role in [role for role, output_id in self._output_ids.items() if output_id == node_id]:
-            del self._output_ids[role]
+        if node_id in self._output_ids.values():
             self._warn(_("The output volume was removed while the synthesis ran: the result goes into a new one."))
 
     def _changed(self, state: RunState) -> None:

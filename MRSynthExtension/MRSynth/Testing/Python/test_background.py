@@ -30,7 +30,7 @@ from runs import bench as bench
 from MRSynth import MRSynthLogic
 from MRSynthLib.desktop import background, mrml, results
 from MRSynthLib.desktop.background import BackgroundRun, RunProgress
-from MRSynthLib.desktop.runner import WorkerRun
+from MRSynthLib.desktop.runner import RunResult, WorkerRun
 from MRSynthLib.desktop.state import RunState
 from MRSynthLib.engine.errors import Cancelled, DeviceError, ModelError
 from MRSynthLib.engine.volume import Volume
@@ -189,10 +189,17 @@ def test_an_interrupted_wait_ends_the_run(bench: Bench, monkeypatch: pytest.Monk
     bench.nothing_happened(run)
 
 
-def test_a_run_does_not_keep_its_result_alive(bench: Bench) -> None:
-    run = bench.start(ANSWER)
+def test_a_run_that_is_over_keeps_neither_its_input_nor_its_result_alive(bench: Bench) -> None:
+    volumes: list[weakref.ref[Volume]] = []
+
+    def run_it(volume: Volume, **options: Any) -> RunResult:
+        volumes.append(weakref.ref(volume))
+        return calculated(volume, **options)
+
+    run = MRSynthLogic(worker=in_process(run_it)).start(bench.source)
     to_the_end(run)
-    bench.scene.RemoveNode(bench.told.finished.pop())
+    assert [volume() for volume in volumes] == [None]
+    bench.scene.RemoveNode(run.node)
     assert run.node is None
 
 
@@ -268,7 +275,7 @@ def test_cancel_while_the_worker_works(bench: Bench) -> None:
         (RunState.CANCELLING, "synthesize"),
     ],
 )
-def test_cancel_inside_a_callback(bench: Bench, state: RunState, stage: str) -> None:
+def test_cancel_inside_a_callback(bench: Bench, state: RunState, stage: str, caplog: pytest.LogCaptureFixture) -> None:
     run = bench.running() if state is RunState.CANCELLING else bench.start(ANSWER)
 
     def cancel(progress: RunProgress) -> None:
@@ -282,6 +289,16 @@ def test_cancel_inside_a_callback(bench: Bench, state: RunState, stage: str) -> 
     to_the_end(run)
     assert isinstance(bench.told.error, Cancelled)
     assert bench.told.progress[-1].state is RunState.CANCELLING
+    assert "Traceback" not in caplog.text
+    bench.nothing_happened(run)
+
+
+def test_cancel_because_of_the_last_warning(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    run = bench.start(ANSWER.replace("answer()\n", "event['info']['warnings'] = ['Odd.', 'Odder.']\nanswer()\n"))
+    bench.told.on_progress = lambda progress: run.cancel() if progress.message else None
+    to_the_end(run)
+    assert isinstance(bench.told.error, Cancelled)
+    assert "Traceback" not in caplog.text
     bench.nothing_happened(run)
 
 
@@ -381,7 +398,7 @@ def test_the_end_of_the_interpreter_ends_the_run(
         slicer.mrmlScene = slicer.vtkMRMLScene()
         from mrml_scenes import add_volume
         from MRSynth import MRSynthLogic
-        from MRSynthLib.desktop.runner import WorkerRun
+        from MRSynthLib.desktop.runner import RunResult, WorkerRun
         logic = MRSynthLogic(worker=functools.partial(WorkerRun, python={bench.stub(HANG)!r}))
         run = logic.start(add_volume(slicer.mrmlScene), onError=print)
         run.poll()

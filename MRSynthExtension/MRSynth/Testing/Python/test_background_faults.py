@@ -179,26 +179,28 @@ def while_it_runs(bench: Bench, happen: Happen) -> BackgroundRun:
     return run
 
 
-def in_a_callback(bench: Bench, happen: Happen, state: RunState) -> BackgroundRun:
+def in_a_callback(bench: Bench, happen: Happen, state: RunState, stage: str) -> BackgroundRun:
     run = bench.start(ANSWER)
     left = [happen]
 
     def once(progress: RunProgress) -> None:
-        if progress.state is state and left:
+        if (progress.state, progress.stage) == (state, stage) and left:
             left.pop()()
 
     bench.told.on_progress = once
     while not run.poll(timeout=0.1):
         pass
+    assert not left
     return run
 
 
 MOMENTS = {
     "before the first poll": before_the_first_poll,
-    "in a callback, preparing": functools.partial(in_a_callback, state=RunState.PREPARING),
-    "in a callback, running": functools.partial(in_a_callback, state=RunState.RUNNING),
+    "in a callback, preparing": functools.partial(in_a_callback, state=RunState.PREPARING, stage="start"),
+    "in a callback, started": functools.partial(in_a_callback, state=RunState.RUNNING, stage="start"),
+    "in a callback, running": functools.partial(in_a_callback, state=RunState.RUNNING, stage="synthesize"),
     "while it runs": while_it_runs,
-    "in a callback, importing": functools.partial(in_a_callback, state=RunState.IMPORTING),
+    "in a callback, importing": functools.partial(in_a_callback, state=RunState.IMPORTING, stage="import"),
 }
 
 
@@ -208,7 +210,7 @@ def at(*names: str) -> pytest.MarkDecorator:
 
 moments = at(*MOMENTS)
 answered_moments = at(*(name for name in MOMENTS if name != "while it runs"))  # that worker never answers
-early_moments = at(*list(MOMENTS)[:3])
+early_moments = at(*list(MOMENTS)[:4])
 
 
 @moments

@@ -96,6 +96,9 @@ def test_cancel_stops_the_timer_too(app: Any, bench: Bench) -> None:
     run = bench.start(HANG)
     app.wait_until(lambda: bench.told.stage == "synthesize", PATIENCE)
     run.cancel()
+    reference = weakref.ref(run)
+    del run
+    assert reference() is None  # at once: nothing waits for another call
     told = len(bench.told.progress)
     app.process_events(0.2)
     assert len(bench.told.progress) == told
