@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import slicer
 
 from MRSynthLib.engine.errors import MRSynthError
 
@@ -36,6 +38,10 @@ class VolumesSection(Section):
         for direction in DIRECTIONS:
             self.ui.directionSelector.addItem("", direction)
         self.ui.directionSelector.connect("currentIndexChanged(int)", self._on_direction)
+        # Only a result may be overwritten by a result.
+        self.ui.syntheticSelector.addAttribute("vtkMRMLScalarVolumeNode", "MRSynth.Synthetic", "1")
+        for name in ("sourceSelector", "syntheticSelector", "maskSelector", "acquiredSelector"):
+            _choose_none_on_removal(getattr(self.ui, name))
 
     @property
     def target(self) -> str | None:
@@ -85,3 +91,13 @@ class VolumesSection(Section):
     def _on_direction(self, index: int) -> None:
         if self.panel.parameters is not None and chosen(self.ui.directionSelector):
             self.parameters.direction = chosen(self.ui.directionSelector)
+
+
+def _choose_none_on_removal(selector: Any) -> None:
+    """When the chosen node is deleted choose none, where Qt would choose a neighbour that nobody asked for."""
+
+    def on_removal(node: slicer.vtkMRMLNode) -> None:
+        if node is not None and node.GetID() == selector.currentNodeID:
+            selector.setCurrentNode(None)
+
+    selector.connect("nodeAboutToBeRemoved(vtkMRMLNode*)", on_removal)

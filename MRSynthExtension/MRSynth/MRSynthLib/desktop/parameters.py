@@ -3,7 +3,7 @@
 from typing import Annotated, Union
 
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
-from slicer.parameterNodeWrapper import Decimals, SingleStep, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 AUTOMATIC = "auto"
 DIRECTIONS = {AUTOMATIC: None, "t1-to-t2": "t2", "t2-to-t1": "t1"}  # the contrast to make; None: the other one
@@ -36,4 +36,4 @@ class MRSynthParameterNode:
     direction: str = AUTOMATIC
     model: str = ""
     device: str = AUTOMATIC
-    fade: Annotated[float, WithinRange(0.0, 1.0), Decimals(2), SingleStep(0.05)] = 1.0
+    fade: Annotated[float, WithinRange(0.0, 1.0)] = 1.0

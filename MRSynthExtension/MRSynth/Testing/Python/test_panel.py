@@ -138,6 +138,34 @@ def test_label_maps_are_no_sources_but_masks(widget: Any) -> None:
     assert widget.panel.parameters.mask is label_map
 
 
+def test_only_a_result_can_be_chosen_to_be_overwritten(widget: Any, t1: Any, phantom_t2: Volume) -> None:
+    ui = widget.panel.ui
+    add(phantom_t2)
+    assert ui.syntheticSelector.nodeCount() == 0 and ui.sourceSelector.nodeCount() == 2
+    made = add(phantom_t2)
+    made.SetAttribute("MRSynth.Synthetic", "1")
+    assert [ui.syntheticSelector.nodeFromIndex(0)] == [made]
+
+
+@pytest.mark.parametrize("role", ["source", "synthetic", "mask", "acquired"])
+def test_when_a_chosen_node_is_deleted_no_other_takes_its_place(widget: Any, phantom_t1: Volume, role: str) -> None:
+    def another() -> Any:
+        if role == "mask":
+            return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+        node = add(phantom_t1)
+        if role == "synthetic":
+            node.SetAttribute("MRSynth.Synthetic", "1")
+        return node
+
+    first, second, third = another(), another(), another()
+    setattr(widget.panel.parameters, role, second)
+    slicer.mrmlScene.RemoveNode(second)
+    assert getattr(widget.panel.parameters, role) is None
+    selector = getattr(widget.panel.ui, f"{role}Selector")
+    assert selector.currentNode() is None and selector.nodeCount() == 2
+    assert first.GetScene() is third.GetScene() is slicer.mrmlScene
+
+
 # --- runs ---------------------------------------------------------------------------------
 
 
