@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="process groups and scripts of POSIX")
-PATIENCE = 30.0  # seconds after which a test that waits has failed
+PATIENCE = 120.0  # seconds after which a test that waits has failed
 
 Stub = Callable[[str], str]
 
