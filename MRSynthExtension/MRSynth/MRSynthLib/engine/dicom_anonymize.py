@@ -6,13 +6,12 @@ is kept, cleaned of the source's words (the profile's "clean descriptors" option
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from .. import __version__
-from .dicom_derive import coded
+from .dicom_derive import coded, copied
 from .dicom_files import optional
 
 PROFILE = "dicomfields_2026c"  # the edition of the standard that the table is from
@@ -42,7 +41,10 @@ def anonymize(image: Dataset) -> Dataset:
         dicom-package.
     """
     library = optional("dicomanonymizer.simpledicomanonymizer", "dicom-anonymizer", "to anonymize")
-    ours = {keyword: deepcopy(image[keyword]) for keyword in OURS if keyword in image}
+    ours = Dataset()
+    for keyword in OURS:
+        ours[keyword] = image[keyword]
+    ours = copied(ours)  # the package empties what is in sequences
     before = image.get("DeidentificationMethod") or []
     patient = f"{image.get('PatientID', '')}\\{image.get('PatientName', '')}"
     library.anonymize_dataset(image, base_rules_gen=lambda: library.initialize_actions(PROFILE))
@@ -52,8 +54,7 @@ def anonymize(image: Dataset) -> Dataset:
             element.value = ""
         else:
             del image[element.tag]
-    for keyword, element in ours.items():
-        image[keyword] = element
+    image.update(ours)
     for sequence in (image.SourceImageSequence, image.ReferencedSeriesSequence):
         _renew(sequence[0], library)
     del image.ContributingEquipmentSequence[0].ContributionDateTime

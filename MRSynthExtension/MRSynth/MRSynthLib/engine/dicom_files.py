@@ -95,15 +95,15 @@ def has_preamble(path: Path) -> bool | None:
     return False if len(head) > 8 and head[:2] in FIRST_GROUPS and head[3] == 0 else None
 
 
-def read(path: Path, tags: Iterable[str] | None = None, *, pixels: bool = False) -> Dataset:
+def read(path: Path, tags: Iterable[str | int] | None = None, *, pixels: bool = False) -> Dataset:
     """Read a DICOM file.
 
     Parameters
     ----------
     path : Path
         A file that looks like DICOM.
-    tags : iterable of str, optional
-        Keywords to read; by default all.
+    tags : iterable of str or int, optional
+        Keywords or numbers to read; by default all.
     pixels : bool
         Also read the pixel data.
 

@@ -41,10 +41,11 @@ GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOri
 PIXELS = ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
           "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "NumberOfFrames")  # fmt: skip
 SERIES = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "PatientName", "PatientID", "StudyInstanceUID",
-          "StudyDate", "StudyDescription", "SeriesInstanceUID", "SeriesNumber", "SyntheticData")  # fmt: skip
+          "StudyDate", "StudyDescription", "SeriesInstanceUID", "SeriesNumber")  # fmt: skip
 ENHANCED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "AcquisitionContrast")
+SYNTHETIC_DATA = 0x0008001C  # SyntheticData; pydicom 2.4 does not know the keyword
 UNIT = 1e-2  # how far from 1 the length of direction cosines may be
-READ = frozenset((*ACQUISITION, *TELLING, *GEOMETRY, *PIXELS, *SERIES, *ENHANCED))
+READ = frozenset((*ACQUISITION, *TELLING, *GEOMETRY, *PIXELS, *SERIES, *ENHANCED, SYNTHETIC_DATA))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +191,7 @@ def _frame(look: FrameHeader, path: Path, rows: int, columns: int) -> Frame:
     tags = {keyword: value for keyword in (*ACQUISITION, *TELLING) if (value := look.text(keyword))}
     if not look.number("InversionTime", 0.0):
         tags.pop("InversionTime", None)  # some scanners write 0 where nothing was inverted
-    if look.dataset.get("SyntheticData") == "YES":
+    if getattr(look.dataset.get(SYNTHETIC_DATA), "value", None) == "YES":
         tags["SyntheticData"] = "YES"
     return Frame(
         path=path,
