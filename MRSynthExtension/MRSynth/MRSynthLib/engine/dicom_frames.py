@@ -45,7 +45,7 @@ SERIES = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "PatientName"
 ENHANCED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "AcquisitionContrast")
 SYNTHETIC_DATA = 0x0008001C  # SyntheticData; pydicom 2.4 does not know the keyword
 UNIT = 1e-2  # how far from 1 the length of direction cosines may be
-READ = frozenset((*ACQUISITION, *TELLING, *GEOMETRY, *PIXELS, *SERIES, *ENHANCED, SYNTHETIC_DATA))
+READ: frozenset[str | int] = frozenset((*ACQUISITION, *TELLING, *GEOMETRY, *PIXELS, *SERIES, *ENHANCED, SYNTHETIC_DATA))
 
 
 @dataclass(frozen=True, eq=False)
