@@ -208,7 +208,8 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
         inputNode : vtkMRMLScalarVolumeNode
             T1- or T2-weighted brain, whole head or skull-stripped. Not changed.
         outputNode : vtkMRMLScalarVolumeNode, optional
-            Takes the result and keeps its name; without, a new node "<input> [synthetic T2]" is made.
+            Takes the result and keeps its name: an empty node or a former result. Without, a new node
+            "<input> [synthetic T2]" is made.
         target : {"t1", "t2"}, optional
             The contrast to make; without, the other one than the input's, which is recognised.
         maskNode : vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode or vtkMRMLScalarVolumeNode, optional

@@ -42,6 +42,7 @@ class ModelSection(Section):
         self._probe_failed = ""
         self._paths: dict[str, Path] = {}
         self._card_of = ""  # the model whose card is shown
+        self._pace: dict[str, float] = {}  # by device: how long the last run took, over its first estimate
         self.ui.deviceSelector.addItem(_("Automatic"), AUTOMATIC)
         self.ui.deviceSelector.addItem(_("CPU"), "cpu")
         self._list_models()
@@ -70,20 +71,28 @@ class ModelSection(Section):
         choose(self.ui.deviceSelector, self.parameters.device)
         self.ui.deviceReasonLabel.setText(self._reason())
 
-    def estimate(self) -> str:
-        """How long a run on the chosen source may take, in words; "" while that is not known."""
+    def seconds(self) -> float | None:
+        """How long a run on the chosen source and device may take, from start to result; None while not known."""
         source = self.parameters.source
-        if source is None or source.GetImageData() is None or self.panel.volumes.refusal:
-            return ""
-        if self.probe is None:
-            return _("Measuring how fast this computer is …") if self._probing else ""
-        device = self.parameters.device
-        device = self.probe.automatic if device == AUTOMATIC else device
+        if self.probe is None or source is None or source.GetImageData() is None or self.panel.volumes.refusal:
+            return None
         shape = source.GetImageData().GetDimensions()[::-1]
-        seconds = estimate_seconds(self.probe, device, shape, source.GetSpacing())
-        return _("Takes about {seconds:.0f} s on {device}.").format(
-            seconds=max(1.0, seconds), device=device_in_words(device)
+        return estimate_seconds(self.probe, self._device, shape, source.GetSpacing()) * self._pace.get(
+            self._device, 1.0
         )
+
+    def learn(self, estimated: float | None, took: float) -> None:
+        """A run on the chosen device has ended: the next estimate goes by how long it really took."""
+        if estimated:
+            self._pace[self._device] = self._pace.get(self._device, 1.0) * took / estimated
+
+    def estimate(self) -> str:
+        """How long a run may take, in words; "" where there is nothing to say."""
+        seconds = self.seconds()
+        if seconds is None:
+            return _("Measuring how fast this computer is …") if self._probing and self.parameters.source else ""
+        told = _("Takes about {seconds:.0f} s on {device}.")
+        return told.format(seconds=max(1.0, seconds), device=device_in_words(self._device))
 
     def close(self) -> None:
         """End the probe."""
@@ -194,14 +203,18 @@ class ModelSection(Section):
             if one.usable and selector.findData(one.device) < 0:
                 selector.addItem(f"{one.name} ({one.device})", one.device)
 
+    @property
+    def _device(self) -> str:
+        """The device that a run would take; "auto" only while it is not known which that is."""
+        device = str(self.parameters.device)
+        return self.probe.automatic if self.probe is not None and device == AUTOMATIC else device
+
     def _reason(self) -> str:
         if self.probe is None:
             if self._probe_failed:
                 return _("This computer could not be measured: {reason}").format(reason=self._probe_failed)
             return _("Looking at this computer …") if self._probing else ""
-        device = self.parameters.device
-        device = self.probe.automatic if device == AUTOMATIC else device
-        return next((one.reason for one in self.probe.devices if one.device == device), "")
+        return next((one.reason for one in self.probe.devices if one.device == self._device), "")
 
     def _on_device(self, index: int) -> None:
         if self.panel.parameters is not None and chosen(self.ui.deviceSelector):

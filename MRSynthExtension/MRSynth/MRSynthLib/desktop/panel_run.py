@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import slicer
@@ -42,6 +43,8 @@ class RunSection(Section):
         self.run: BackgroundRun | None = None
         self.last_error: MRSynthError | None = None
         self._started_with: str = ""  # ID of the parameter node that the run was started with
+        self._started = 0.0  # s, monotonic
+        self._estimated: float | None = None  # s
         self.ui.progressBar.setVisible(False)
         self.ui.runButton.connect("clicked(bool)", self._on_clicked)
 
@@ -96,6 +99,7 @@ class RunSection(Section):
         self.ui.progressBar.setValue(0)
         self.say(_("Starting …"))
         self._started_with = choices.parameterNode.GetID()
+        self._started, self._estimated = time.monotonic(), self.panel.model.seconds()
         try:
             self.run = self.panel.logic.start(
                 choices.source,
@@ -126,13 +130,14 @@ class RunSection(Section):
         if self.panel.parameters is not None and started_with is self.parameters.parameterNode:
             self.parameters.synthetic = node
             self.parameters.fade = 1.0
+            self.panel.model.learn(self._estimated, time.monotonic() - self._started)
         done = _("Done in {seconds} s on {device}: {name}").format(
             seconds=node.GetAttribute("MRSynth.Seconds"),
             device=device_in_words(node.GetAttribute("MRSynth.Device")),
             name=node.GetName(),
         )
-        warnings = node.GetAttribute("MRSynth.Warnings")
-        self.say(done + (f"\n{warnings}" if warnings else ""))
+        warnings = self.run.warnings if self.run is not None else []
+        self.say("\n".join([done, *warnings]))
         self.panel.compare.show_result(node)
         self.panel.update()
 

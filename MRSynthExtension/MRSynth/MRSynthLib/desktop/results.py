@@ -57,7 +57,7 @@ def capture(
     InputError
         If a node is of the wrong kind, has no voxels or is in no scene.
     OutputError
-        If an output node is the source or the mask, or no plain scalar volume.
+        If an output node is the source or the mask, or no plain scalar volume, or holds a volume of the user's.
     """
     volume = tagged(volume_from_node(input_node), input_node)
     if input_node.GetScene() is None:
@@ -79,8 +79,20 @@ def capture(
                 "a vtkMRMLScalarVolumeNode of the scene, or none (a new one is made).",
                 "Choose another output node.",
             )
+        if _holds_an_image(node) and not node.GetAttribute("MRSynth.Synthetic"):
+            raise OutputError(
+                "output-exists",
+                f"The output node '{node.GetName()}' holds a volume that MRSynth did not make.",
+                "an empty node, a former result, or none (a new one is made).",
+                "Choose another output node.",
+            )
     mask = mask_from_node(mask_node, input_node) if mask_node is not None else None
     return Job(scene=input_node.GetScene(), source_id=input_node.GetID(), volume=volume, mask=mask)
+
+
+def _holds_an_image(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    image = node.GetImageData()
+    return image is not None and image.GetNumberOfPoints() > 0
 
 
 def show(

@@ -76,6 +76,13 @@ def add_volume(scene: Any, name: str = "MRHead", affine: np.ndarray = AFFINES["o
     return node
 
 
+def add_result(scene: Any, name: str) -> Any:
+    """A volume that an earlier run has made: what a later one may overwrite."""
+    node = add_volume(scene, name)
+    node.SetAttribute("MRSynth.Synthetic", "1")
+    return node
+
+
 def add_linear(scene: Any, matrix: np.ndarray) -> Any:
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))

@@ -22,7 +22,7 @@ import slicer
 from children import PATIENCE, POSIX, gone
 from children import stub as stub
 from children import temporary as temporary
-from mrml_scenes import add_volume, calculated, in_process, snapshot
+from mrml_scenes import add_result, calculated, in_process, snapshot
 from mrml_scenes import scene as scene
 from runs import ANSWER, HANG, Bench, Told, children, is_negative, to_the_end, until
 from runs import bench as bench
@@ -116,7 +116,7 @@ def test_an_error_of_the_engine_comes_whole(bench: Bench) -> None:
 
 
 def test_a_run_goes_into_the_given_node_and_says_so_once(bench: Bench) -> None:
-    output = add_volume(bench.scene, "output")
+    output = add_result(bench.scene, "output")
     run = bench.start(ANSWER, outputNode=output, target="t2")
     to_the_end(run)
     assert bench.told.node is output is run.node
@@ -436,7 +436,7 @@ def test_a_reloaded_module_finds_the_run_of_the_old_one(bench: Bench, monkeypatc
 
 def test_twenty_runs_in_a_row_leave_nothing_behind(bench: Bench) -> None:
     """Finished, failed, cancelled and forgotten ones in turn, into one output node."""
-    output = add_volume(bench.scene, "output")
+    output = add_result(bench.scene, "output")
     nodes = bench.scene.GetNumberOfNodes()
     threads, files = _threads(), _open_files()
     for number in range(20):

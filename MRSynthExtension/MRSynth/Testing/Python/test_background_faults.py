@@ -21,7 +21,7 @@ import slicer
 from children import GOOD_RESULT, POSIX
 from children import stub as stub
 from children import temporary as temporary
-from mrml_scenes import add_volume, snapshot
+from mrml_scenes import add_result, add_volume, snapshot
 from mrml_scenes import scene as scene
 from runs import ANSWER, HANG, TELL, WELL, Bench, children, is_negative, to_the_end, until
 from runs import bench as bench
@@ -259,7 +259,7 @@ def test_what_happens_to_other_nodes_does_not_matter(bench: Bench, moment: Any) 
 
 @early_moments
 def test_a_removed_output_node_is_replaced_with_a_warning(bench: Bench, moment: Any) -> None:
-    output = add_volume(bench.scene, "output")
+    output = add_result(bench.scene, "output")
     start = bench.start
     bench.start = lambda body: start(body, outputNode=output)  # type: ignore[method-assign, assignment]
     run = moment(bench, lambda: bench.scene.RemoveNode(output))
@@ -275,7 +275,7 @@ def test_a_removed_output_node_is_replaced_with_a_warning(bench: Bench, moment: 
 
 
 def test_a_removed_node_for_the_cycle_difference_is_replaced_too(bench: Bench) -> None:
-    cycle = add_volume(bench.scene, "difference")
+    cycle = add_result(bench.scene, "difference")
     body = WELL + "np.save(os.path.join(folder, 'cycle.npy'), voxels.astype('int16'))\nevent['cycle'] = 'cycle.npy'\n"
     run = bench.start(body + "answer()\n", cycleNode=cycle)
     bench.scene.RemoveNode(cycle)
@@ -299,7 +299,7 @@ def test_a_source_that_was_moved_gets_no_result(bench: Bench, moment: Any) -> No
 
 def test_a_second_part_that_cannot_be_shown_takes_the_first_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cycle difference fails: the volume that had been shown already goes too."""
-    cycle = add_volume(bench.scene, "difference")
+    cycle = add_result(bench.scene, "difference")
     bench.before = snapshot(bench.scene)
 
     def broken(*_: Any) -> None:

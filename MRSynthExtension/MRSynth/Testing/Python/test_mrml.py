@@ -16,6 +16,7 @@ from mrml_scenes import (
     AFFINES,
     SHAPE,
     add_linear,
+    add_result,
     add_volume,
     add_warp,
     calculated,
@@ -190,11 +191,27 @@ def test_result_never_claims_the_sources_dicom_series(examination: tuple[Any, An
     assert hierarchy.GetItemByUID("DICOM", "1.2.3") == source_item
 
 
-def test_an_output_node_that_held_an_acquired_series_is_cut_off_from_it(
+def test_a_volume_of_the_users_is_never_overwritten(scene: Any) -> None:
+    source, acquired = add_volume(scene), add_volume(scene, "acquired T2")
+    before = snapshot(scene)
+    for role in ("outputNode", "cycleNode"):
+        with pytest.raises(OutputError, match="acquired T2") as caught:
+            synthesize(source, **{role: acquired})
+        assert caught.value.code == "output-exists"
+    assert snapshot(scene) == before
+
+
+def test_an_empty_node_takes_the_result(scene: Any) -> None:
+    empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    assert synthesize(add_volume(scene), outputNode=empty) is empty
+    assert empty.GetImageData() is not None
+
+
+def test_an_output_node_that_held_an_exported_series_is_cut_off_from_it(
     scene: Any, examination: tuple[Any, Any, int]
 ) -> None:
     source, hierarchy, folder = examination
-    output = add_volume(scene, "old")
+    output = add_result(scene, "old")
     output.SetAttribute("DICOM.instanceUIDs", "9.9.1")
     item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), output)
     hierarchy.SetItemUID(item, "DICOM", "9.9")
@@ -229,7 +246,7 @@ def test_a_scene_without_hierarchy_gets_none(scene: Any) -> None:
 
 
 def test_a_failed_run_leaves_the_scene_as_it_was(scene: Any) -> None:
-    source, output = add_volume(scene), add_volume(scene, "output")
+    source, output = add_volume(scene), add_result(scene, "output")
     before = snapshot(scene)
 
     def run(volume: Volume, **options: Any) -> RunResult:

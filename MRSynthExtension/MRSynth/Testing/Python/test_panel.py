@@ -22,7 +22,7 @@ import standin  # noqa: E402
 from MRSynthLib.desktop import mrml, results  # noqa: E402
 from MRSynthLib.engine.volume import Volume  # noqa: E402
 
-PATIENCE = 60.0  # seconds after which a test that waits has failed
+PATIENCE = 180.0  # seconds after which a test that waits has failed
 
 
 @pytest.fixture
@@ -276,6 +276,7 @@ def test_deleting_the_result_node_during_a_run_gives_a_new_one(app: Any, widget:
     app.wait_until(lambda: not widget.panel.run.running, PATIENCE)
     made = widget.panel.parameters.synthetic
     assert made is not None and made is not first and made.GetScene() is slicer.mrmlScene
+    assert "removed" in widget.panel.ui.statusLabel.text
 
 
 def test_reloading_the_module_ends_a_run_and_starts_afresh(app: Any, widget: Any, t1: Any) -> None:
@@ -397,6 +398,15 @@ def test_the_device_is_explained_and_the_time_estimated(app: Any, widget: Any, t
     assert "CPU" in ui.deviceReasonLabel.text or "GPU" in ui.deviceReasonLabel.text
     assert "s on" in ui.estimateLabel.text
     assert ui.deviceSelector.findData("auto") == 0 and ui.deviceSelector.findData("cpu") > 0
+
+
+def test_the_next_estimate_goes_by_what_the_last_run_took(app: Any, widget: Any, t1: Any) -> None:
+    app.wait_until(lambda: widget.panel.model.probe is not None, PATIENCE)
+    model = widget.panel.model
+    before = model.seconds()
+    model.learn(before, 3 * before)
+    assert model.seconds() == pytest.approx(3 * before)
+    assert f"{max(1, 3 * before):.0f} s" in model.estimate()
 
 
 # --- compare ------------------------------------------------------------------------------
