@@ -114,7 +114,7 @@ def _synthesize(arguments: argparse.Namespace, out: TextIO) -> int:
         bar.draw(0.0, "read", None)
         found: list[Series] = []
         reason = ""
-        if dicom_cli.is_folder(arguments.input):
+        if dicom_cli.wanted(arguments):
             volume, found, reason = dicom_cli.read(arguments)
         else:
             volume = read_volume(arguments.input)

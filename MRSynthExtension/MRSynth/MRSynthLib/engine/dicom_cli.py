@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -56,15 +57,20 @@ def wrong_usage(arguments: argparse.Namespace) -> str:
         return "--anonymize and --cycle-series need --dicom"
     if arguments.dicom and (arguments.cycle is not None or arguments.force):
         return "--cycle writes a file and --force replaces one: neither goes with --dicom (see --cycle-series)"
-    if (arguments.dicom or arguments.series is not None) and not is_folder(arguments.input):
+    if (arguments.dicom or arguments.series is not None) and _is(arguments.input.is_file):
         return "--dicom and --series need a folder with DICOM images as IN"
     return ""
 
 
-def is_folder(path: Path) -> bool:
-    """Whether a path is that of a folder; no name is too long to ask."""
+def wanted(arguments: argparse.Namespace) -> bool:
+    """Whether the input of `synthesize` is DICOM: a folder, or said to be DICOM."""
+    return arguments.dicom or arguments.series is not None or _is(arguments.input.is_dir)
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """No name is too long to ask."""
     try:
-        return path.is_dir()
+        return question()
     except OSError:
         return False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import stat
 import warnings
@@ -172,6 +173,12 @@ def number(dataset: Dataset, keyword: str) -> float | None:
         return None if value is None or value == "" else float(value)
     except (TypeError, ValueError):
         return None
+
+
+def whole(dataset: Dataset, keyword: str) -> int | None:
+    """The number of an element, cut to an integer; None where it has none."""
+    value = number(dataset, keyword)
+    return int(value) if value is not None and math.isfinite(value) else None
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:

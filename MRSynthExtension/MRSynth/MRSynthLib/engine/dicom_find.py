@@ -169,7 +169,7 @@ def _collect(path: Path, collected: dict[tuple[str, ...], _Collected]) -> str:
 
 def _unreadable(header: Dataset, path: Path) -> InputError | None:
     """What speaks against the pixels of a file, before any is read."""
-    samples, look = dicom_files.number(header, "SamplesPerPixel"), text(header, "PhotometricInterpretation")
+    samples, look = dicom_files.whole(header, "SamplesPerPixel"), text(header, "PhotometricInterpretation")
     if (samples or 1) != 1 or look not in ("", "MONOCHROME2"):
         return InputError(
             "input-color", f"'{path.name}' holds {look or 'colour'} images.", "MONOCHROME2, one number per pixel."
@@ -177,7 +177,7 @@ def _unreadable(header: Dataset, path: Path) -> InputError | None:
     if "MOSAIC" in text(header, "ImageType").upper().split("\\"):
         seen = f"'{path.name}' is a Siemens mosaic: many slices side by side in one image."
         return InputError("dicom-mosaic", seen, "one image per slice.", MOSAIC)
-    if "PerFrameFunctionalGroupsSequence" not in header and (dicom_files.number(header, "NumberOfFrames") or 1) > 1:
+    if "PerFrameFunctionalGroupsSequence" not in header and (dicom_files.whole(header, "NumberOfFrames") or 1) > 1:
         seen = f"'{path.name}' holds several frames without telling where they lie."
         return InputError("input-affine", seen, "one image per slice, or an enhanced MR file.")
     return None
@@ -186,7 +186,6 @@ def _unreadable(header: Dataset, path: Path) -> InputError | None:
 def _series(collected: _Collected, damaged: dict[Path, str]) -> list[Series]:
     """The parts of one series, each with its grid or with what is wrong with it."""
     header = collected.header
-    number = dicom_files.number(header, "SeriesNumber")
     study = " ".join(filter(None, (text(header, "StudyDate"), text(header, "StudyDescription"))))
     objection = collected.objection or _damaged_beside(collected.frames, damaged)
     stacks = parts(collected.frames) if objection is None else [("", collected.frames)]
@@ -194,7 +193,7 @@ def _series(collected: _Collected, damaged: dict[Path, str]) -> list[Series]:
     for part, (name, frames) in enumerate(stacks, 1):
         series = Series(
             uid=text(header, "SeriesInstanceUID"),
-            number=None if number is None else int(number),
+            number=dicom_files.whole(header, "SeriesNumber"),
             part=part if len(stacks) > 1 else 0,
             part_name=name,
             description=text(header, "SeriesDescription"),

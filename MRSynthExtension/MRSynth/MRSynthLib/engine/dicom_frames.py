@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from .dicom_files import DamagedError, number, numbers, text
+from .dicom_files import DamagedError, number, numbers, text, whole
 
 ACQUISITION = (
     "EchoTime",
@@ -101,14 +101,17 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
     DamagedError
         Size, or the description of the frames, is missing.
     """
-    rows, columns = number(dataset, "Rows"), number(dataset, "Columns")
+    rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
     if not rows or not columns:
         raise DamagedError("the header does not tell the size of the image")
-    count = int(number(dataset, "NumberOfFrames") or 1)
+    count = whole(dataset, "NumberOfFrames") or 1
     looks = frame_headers(dataset)
     if looks[0].groups and len(looks) != count:
         raise DamagedError(f"{count} frames are described by {len(looks)} groups")
-    return [_frame(look, path, int(rows), int(columns)) for look in looks]
+    frames = [_frame(look, path, rows, columns) for look in looks]
+    if not np.isfinite([(frame.slope, frame.intercept) for frame in frames]).all():
+        raise DamagedError("slope or intercept is no number")
+    return frames
 
 
 def frame_headers(dataset: Dataset) -> list[FrameHeader]:
@@ -203,7 +206,7 @@ def _frame(look: FrameHeader, path: Path, rows: int, columns: int) -> Frame:
         columns=columns,
         slope=look.number("RescaleSlope", 1.0),
         intercept=look.number("RescaleIntercept", 0.0),
-        instance=look.index + 1 if look.groups else int(look.number("InstanceNumber", 0.0)),
+        instance=look.index + 1 if look.groups else whole(look.dataset, "InstanceNumber") or 0,
         uid=look.text("SOPInstanceUID"),
         tags=tags,
     )

@@ -14,7 +14,7 @@ from pydicom.uid import UID
 
 from . import dicom_files
 from .checks import corrupt_file
-from .dicom_files import DamagedError, number
+from .dicom_files import DamagedError, whole
 from .dicom_find import Series
 from .dicom_frames import ACQUISITION, Frame
 from .errors import InputError
@@ -129,8 +129,8 @@ def _significant(pixels: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     if pixels.dtype.kind not in "iu":
         raise ValueError(f"pixels of type {pixels.dtype}")
     allocated = 8 * pixels.dtype.itemsize
-    stored = int(number(dataset, "BitsStored") or allocated)
-    high = number(dataset, "HighBit")
+    stored = whole(dataset, "BitsStored") or allocated
+    high = whole(dataset, "HighBit")
     if not 0 < stored <= allocated or high not in (None, stored - 1):
         raise ValueError(f"{stored} of {allocated} bits, and {high} is the high bit")
     unused = allocated - stored

@@ -150,7 +150,8 @@ def write_series(
 def _title(derivation: Derivation, what: str, source: Series, anonymous: bool) -> str:
     title = derivation.title + ("" if what.startswith("synthetic") else f", {what}")
     # The source's description is free text, which may name anybody.
-    return title if anonymous or not source.description else f"{title} of {source.description}"
+    described = source.description.replace("\\", "/")
+    return title if anonymous or not described else f"{title} of {described}"
 
 
 def _images(

@@ -11,8 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import phantom
+from dicom_archive import an_archive
 from dicom_series import T1, T2, examination, write_series
-from test_dicom_send import Archive, archive  # noqa: F401 - a fixture
 
 from MRSynthLib.engine import Synthesizer, read_volume
 from MRSynthLib.engine.cli import main
@@ -106,7 +106,6 @@ def test_a_series_is_chosen_by_name(folder: Path, tiny_checkpoint: Path, capfd: 
         ["exam", "-o", "out", "--dicom", "--force"],
         ["file.nii", "-o", "out", "--dicom"],
         ["file.nii", "-o", "out.nii", "--series", "4"],
-        [f"{'x' * 300}", "-o", "out", "--dicom"],
     ],
 )
 def test_what_does_not_go_together(folder: Path, arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +114,12 @@ def test_what_does_not_go_together(folder: Path, arguments: list[str], capfd: py
     assert main(["synthesize", *arguments]) == 2
     assert "[usage]" in capfd.readouterr().err
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["missing", "x" * 300])
+def test_an_input_that_is_not_there(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    code, said = run(capfd, "synthesize", name, "-o", "out", "--dicom")
+    assert (code, said["error"]["code"]) == (3, "input-not-found")
 
 
 @pytest.mark.parametrize(("output", "code"), [("exam", "output-exists"), ("no/out", "output-folder-missing"),
@@ -168,21 +173,17 @@ def test_hostile_descriptions_do_not_steer_the_terminal(folder: Path, capfd: pyt
     assert "\x07" not in out
 
 
-def test_a_result_is_sent(
-    folder: Path,
-    tiny_checkpoint: Path,
-    archive: Archive,  # noqa: F811
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_a_result_is_sent(folder: Path, tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert synthesize(tiny_checkpoint, capfd, "-o", "out", "--dicom")[0] == 0
-    node = archive.start(require_calling_aet=["SCANNER9"])
-    address = f"127.0.0.1:{node.port}"
-    code, said = run(capfd, "send", "out", address, "--aec", "ARCHIVE", "--aet", "SCANNER9", "--timeout", "10")
-    assert (code, said["sent"]) == (0, 40)
-    assert len(archive.received) == 40
-    assert main(["send", "out", address, "--aec", "ARCHIVE", "--aet", "STRANGER"]) == 5
-    assert "[dicom-send]" in capfd.readouterr().err
-    assert len(archive.received) == 40
+    with an_archive() as archive:
+        node = archive.start(require_calling_aet=["SCANNER9"])
+        address = f"127.0.0.1:{node.port}"
+        code, said = run(capfd, "send", "out", address, "--aec", "ARCHIVE", "--aet", "SCANNER9", "--timeout", "10")
+        assert (code, said["sent"]) == (0, 40)
+        assert len(archive.received) == 40
+        assert main(["send", "out", address, "--aec", "ARCHIVE", "--aet", "STRANGER"]) == 5
+        assert "[dicom-send]" in capfd.readouterr().err
+        assert len(archive.received) == 40
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,24 @@ def test_acquisitions_in_one_series_are_told_apart(tag: str, values: tuple[Any, 
         assert np.array_equal(volume.voxels, stored() + n)
 
 
+def test_echoes_in_one_enhanced_file_are_told_apart(tmp_path: Path) -> None:
+    def echoes(data: pydicom.Dataset, _: int) -> None:
+        """Each frame twice, the second time one brighter."""
+        groups = data.PerFrameFunctionalGroupsSequence
+        again = [copy.deepcopy(group) for group in groups]
+        for group in again:
+            group.MREchoSequence[0].EffectiveEchoTime = 90.0
+        data.PerFrameFunctionalGroupsSequence = [*groups, *again]
+        first = np.frombuffer(data.PixelData, np.int16)
+        data.NumberOfFrames, data.PixelData = 2 * SHAPE[0], np.concatenate([first, first + 1]).tobytes()
+
+    write_enhanced(tmp_path / "series" / "IM", stored(), affine_of(), change=echoes, EchoTime="15")
+    found = find_series(tmp_path / "series")
+    assert [(series.key, series.part_name) for series in found] == [("4.1", "EchoTime 15.0"), ("4.2", "EchoTime 90.0")]
+    for n, series in enumerate(found):
+        assert np.array_equal(load(series).voxels, stored() + n)
+
+
 def test_a_number_that_counts_slices_does_not_split_a_series(tmp_path: Path) -> None:
     def count(data: pydicom.Dataset, k: int) -> None:
         data.AcquisitionNumber = k
@@ -339,6 +358,7 @@ def with_(**values: Any) -> Any:
         (with_(PhotometricInterpretation="RGB", SamplesPerPixel=3), "input-color", "RGB"),
         (with_(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]), "dicom-mosaic", "side by side"),
         (with_(NumberOfFrames=3), "input-affine", "several frames"),
+        (with_(RescaleSlope="inf", RescaleIntercept="0"), "input-corrupt", "slope"),
         (with_(Rows=60000, Columns=60000), "input-too-large", "60000"),
         (with_(HighBit=15, BitsStored=12), "input-corrupt", "high bit"),
         (with_(BitsAllocated=7), "input-corrupt", "could not be read"),

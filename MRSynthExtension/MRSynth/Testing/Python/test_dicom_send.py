@@ -3,68 +3,31 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from dicom_archive import TIMEOUT, Archive, an_archive
 from dicom_series import T1, write_series
 from engine_helpers import axes_of, grid
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, MRImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
 from MRSynthLib.engine import dicom
 from MRSynthLib.engine.dicom_send import Node, send
 from MRSynthLib.engine.errors import InputError, InstallError, MRSynthError, OutputError
 
-network = pytest.importorskip("pynetdicom")
+pytest.importorskip("pynetdicom")
 SHAPE = (7, 9, 8)
 AFFINE = grid(SHAPE, (1.0, 1.0, 2.0), axes_of("LPS"))
-TIMEOUT = 10.0
-
-
-class Archive:
-    """A storage node that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.received: list[pydicom.Dataset] = []
-        self.answer: Callable[[int], int] = lambda number: 0x0000
-        self.callers: list[str] = []
-        self.server: Any = None
-
-    def take(self, event: Any) -> int:
-        status = self.answer(len(self.received) + 1)
-        data = event.dataset
-        data.file_meta = event.file_meta
-        self.received.append(data)
-        self.callers.append(event.assoc.requestor.ae_title)
-        if status < 0:
-            event.assoc.abort()
-            return 0x0000
-        return status
-
-    def start(
-        self, syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian), **options: Any
-    ) -> Node:
-        entity = network.AE(ae_title="ARCHIVE")
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = TIMEOUT
-        for name, value in options.items():
-            setattr(entity, name, value)
-        entity.add_supported_context(MRImageStorage, list(syntaxes))
-        handlers = [(network.evt.EVT_C_STORE, self.take)]
-        self.server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-        return Node("127.0.0.1", self.server.socket.getsockname()[1], "ARCHIVE", "MRSYNTH")
 
 
 @pytest.fixture
 def archive() -> Iterator[Archive]:
-    node = Archive()
-    yield node
-    if node.server is not None:
-        node.server.shutdown()
-    assert not [thread for thread in threading.enumerate() if "AcceptorThread" in thread.name]
+    with an_archive() as node:
+        yield node
 
 
 @pytest.fixture

@@ -196,6 +196,18 @@ def test_a_source_without_the_usual_attributes_will_do(tmp_path: Path) -> None:
     valid(tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [{"SeriesDescription": "two\\values"}, {"SeriesDescription": "t1 " * 21}, {"SpecificCharacterSet": "ISO_IR 999"}],
+)
+def test_odd_text_in_the_source_gives_valid_images(tags: dict[str, str], tmp_path: Path) -> None:
+    series = source(tmp_path / "source", **tags)
+    dicom.write_series(synthetic(series), series, tmp_path / "out", MADE)
+    for image in written(tmp_path / "out"):
+        assert image.SeriesDescription.startswith("SYNTHETIC T2w from T1w of ")
+        assert image.PatientName == "Muster^Maria"
+
+
 def test_a_lossy_source_stays_lossy(tmp_path: Path) -> None:
     lossy = {"LossyImageCompression": "01", "LossyImageCompressionRatio": "12.5",
              "LossyImageCompressionMethod": "ISO_10918_1"}  # fmt: skip
