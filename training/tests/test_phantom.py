@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from mrsynth_training.errors import TrainingError
 from mrsynth_training.phantom import CONTRASTS, subject
 from mrsynth_training.preparation import find_cases
 from mrsynth_training.slices import open_store
+from MRSynthLib.engine import intensity, scores
 from MRSynthLib.engine.errors import OutputError
 from MRSynthLib.engine.files import read_volume
+from MRSynthLib.engine.synthesis import Synthesizer
 
 COARSE = anatomy.brats_grid(4.0)
 FINE = anatomy.brats_grid(2.0)
-SHIPPED = Path(__file__).resolve().parents[2] / "MRSynthExtension" / "MRSynth" / "Resources" / "SampleData"
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHIPPED = REPOSITORY / "MRSynthExtension" / "MRSynth" / "Resources" / "SampleData"
 
 
 @pytest.fixture(scope="module")
@@ -307,3 +311,37 @@ def test_sample_data_are_small_and_tilted():
         assert 2 < np.degrees(np.arccos(np.abs(axes).max(axis=0))).max() < 20
         outside = np.concatenate([np.take(volume.voxels, [0, -1], axis=n).ravel() for n in range(3)])
         assert not outside.any()
+
+
+def test_numbers_of_the_tutorial_are_those_of_the_shipped_checkpoint():
+    told = " ".join((REPOSITORY / "docs" / "tutorial.md").read_text(encoding="utf-8").split())
+
+    def number(pattern):
+        found = re.search(pattern, told)
+        assert found is not None, pattern
+        return float(found[1])
+
+    source, acquired = (read_volume(SHIPPED / f"MRSynthPhantom_{name}.nrrd") for name in ("T1", "T2"))
+    brain = acquired.voxels > 0
+    true, t1 = (intensity.normalize(v.voxels, intensity.brain_scale(v.voxels, brain)) for v in (acquired, source))
+    made = np.clip(Synthesizer(device="cpu").synthesize(source).volume.voxels / intensity.SCALE, 0, 1)
+    assert not made[~brain].any()
+
+    def psnr(image):
+        return scores.psnr_of(float(np.mean((image - true)[brain] ** 2)))
+
+    scored = scores.within(true, made, brain, scores.ssim_map(true, made, acquired))
+    assert number(r"PSNR \| ([\d.]+) dB") == pytest.approx(scored["psnr"], abs=0.1)
+    assert number(r"SSIM \| ([\d.]+) \|") == pytest.approx(scored["ssim"], abs=0.01)
+    assert number(r"MAE \| (\d+) of 1000") == pytest.approx(1000 * scored["mae"], abs=1)
+    assert number(r"single grey value .*? scores ([\d.]+) dB") == pytest.approx(psnr(np.median(true[brain])), abs=0.1)
+    assert number(r"taken for a T2, ([\d.]+) dB") == pytest.approx(psnr(t1), abs=0.1)
+
+    phantom = files.sample()
+    lesions, white = phantom.lesions.voxels > 0, phantom.tissue.voxels == 3
+    assert number(r"are ([\d.]+) % of it") == pytest.approx(100 * lesions.sum() / brain.sum(), abs=0.01)
+    contrasts = [1000 * float(np.median(image[lesions]) - np.median(image[white])) for image in (true, made)]
+    assert number(r"white matter by (\d+) units") == pytest.approx(contrasts[0], abs=2)
+    assert number(r"in the synthetic T2, by (\d+)\.") == pytest.approx(contrasts[1], abs=5)
+    gain = psnr(np.where(lesions, true, made)) - psnr(made)
+    assert number(r"to ([\d.]+) dB\.") - number(r"rise from ([\d.]+)") == pytest.approx(gain, abs=0.006)
