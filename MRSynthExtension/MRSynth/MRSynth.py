@@ -54,6 +54,7 @@ class MRSynth(ScriptedLoadableModule):
             "adversarial network."
         )
         slicer.app.connect("startupCompleted()", self._onStartupCompleted)
+        slicer.app.connect("aboutToQuit()", self._onAboutToQuit)
 
     def _onStartupCompleted(self) -> None:
         """Offer the sample data, and mark synthetic volumes in the slice views of every module."""
@@ -61,6 +62,12 @@ class MRSynth(ScriptedLoadableModule):
 
         samples.register()
         marks.start()
+
+    def _onAboutToQuit(self) -> None:
+        """Take the marks out of the views while these are still there."""
+        from MRSynthLib.desktop import marks
+
+        marks.stop()
 
 
 class MRSynthWidget(ScriptedLoadableModuleWidget):

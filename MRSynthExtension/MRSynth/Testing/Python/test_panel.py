@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 pytest.importorskip("PySide6", reason="the panel is driven in PySide6")
 slicer = pytest.importorskip("slicer")
@@ -316,6 +318,42 @@ def test_a_run_from_the_console_is_not_disturbed(app: Any, widget: Any, t1: Any)
     assert len(finished) == 1
 
 
+# --- what is written over the slice views ------------------------------------------------
+
+
+def marks() -> dict[str, str]:
+    """What MRSynth has written over the slice views of the layout manager, by view."""
+    manager = slicer.app.layoutManager()
+    texts = {}
+    for name in manager.sliceViewNames():
+        renderers = manager.sliceWidget(name).sliceView().renderWindow().GetRenderers()
+        for index in range(renderers.GetNumberOfItems()):
+            props = renderers.GetItemAsObject(index).GetViewProps()
+            actors = [props.GetItemAsObject(number) for number in range(props.GetNumberOfItems())]
+            texts.update((name, actor.GetInput()) for actor in actors if actor.IsA("vtkTextActor"))
+    return texts
+
+
+def test_views_say_synthetic_where_they_show_a_result(app: Any, widget: Any, t1: Any) -> None:
+    assert marks() == {}
+    run_to_end(app, widget)
+    assert marks() == dict.fromkeys(("Red", "Green", "Yellow"), "SYNTHETIC T2")
+    app.leave()
+    assert len(marks()) == 3  # in every module
+    app.open()
+    widget.panel.ui.fadeSlider.value = 0.0
+    assert marks() == {}
+
+
+def test_a_loaded_scene_is_marked_although_the_panel_was_never_opened(app: Any, phantom_t1: Volume) -> None:
+    app.load()
+    app.complete_startup()
+    node = add(phantom_t1)
+    node.SetAttribute("MRSynth.Synthetic", "1")
+    views()[0].SetBackgroundVolumeID(node.GetID())
+    assert list(marks().values()) == ["SYNTHETIC"]
+
+
 # --- what a scene keeps -------------------------------------------------------------------
 
 
@@ -553,3 +591,43 @@ def test_the_panel_fits_380_pixels(app: Any, widget: Any, t1: Any) -> None:
 def test_the_warning_stands_where_the_radiologist_looks(widget: Any) -> None:
     label = widget.panel.ui.disclaimerLabel
     assert label.visible and "not for diagnosis" in label.text and "lesions" in label.text
+
+
+# --- how it looks -------------------------------------------------------------------------
+
+
+def test_pictures_of_the_panel(app: Any, widget: Any, t1: Any, models: Path, tmp_path: Path) -> None:
+    """Idle, running, finished and failed, light and dark, in a narrow panel; kept in MRSYNTH_PICTURES, if set."""
+    folder = Path(os.environ.get("MRSYNTH_PICTURES", tmp_path / "pictures"))
+    folder.mkdir(exist_ok=True)
+    ui = widget.panel.ui
+
+    def grab(name: str) -> None:
+        for theme in ("light", "dark"):
+            app.grab(folder / f"{name}-{theme}.png", width=380, dark=theme == "dark")
+
+    grab("idle")
+    ui.runButton.click()
+    app.wait_until(lambda: ui.progressBar.value > 0 or not widget.panel.run.running, PATIENCE)
+    grab("running")
+    app.wait_until(lambda: not widget.panel.run.running, PATIENCE)
+    grab("finished")
+    (models / "tiny.safetensors").write_bytes(b"damaged")
+    run_to_end(app, widget)
+    for section in ("modelSection", "helpSection"):
+        getattr(ui, section).collapsed = False
+    grab("failed")
+    pictures = [sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(folder.glob("*-*.png"))]
+    assert len(pictures) == 8
+    assert {picture.shape[1] for picture in pictures} == {380}
+    for dark, light in zip(pictures[::2], pictures[1::2], strict=True):
+        assert dark[..., :3].mean() < 100 < 180 < light[..., :3].mean()
+        assert dark.std() > 10 and light.std() > 10
+
+
+# --- the module's own test ----------------------------------------------------------------
+
+
+def test_the_self_test_passes_as_3d_slicer_runs_it(app: Any) -> None:
+    app.load()
+    slicer.selfTests["MRSynth"](msec=1)
