@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -388,6 +390,24 @@ def test_an_unknown_compression_is_named(tmp_path: Path) -> None:
         data.file_meta.TransferSyntaxUID = uid.MPEG2MPML
         data.save_as(path)
     assert "MPEG2" in refused(tmp_path / "series", "dicom-compressed")
+
+
+def test_a_decoder_that_is_not_installed_is_named(tmp_path: Path, child_environment: dict[str, str]) -> None:
+    write_series(tmp_path / "series", np.tile(stored(), (1, 8, 8)), affine_of(), syntax=uid.JPEGLosslessSV1)
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['gdcm', 'pylibjpeg']))\n"
+        "from MRSynthLib.engine import read_volume, InputError\n"
+        "try: read_volume(sys.argv[1])\n"
+        "except InputError as error: print(error.code, error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "series")],
+        env=child_environment, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert said.startswith("dicom-compressed")
+    assert "JPEG Lossless" in said
+    assert "mrsynth[dicom]" in said
 
 
 def test_any_cut_of_a_file_ends_in_an_error_of_ours(tmp_path: Path) -> None:
