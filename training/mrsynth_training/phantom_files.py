@@ -112,10 +112,13 @@ def _write_subject(path: Path, seed: int, spacing: float, lesions: bool) -> Path
     """Compute subject `path`, whose name ends in its number, write it aside, and rename the whole folder."""
     number = int(path.name.rpartition("_")[2])
     phantom = subject((seed, number), grid=brats_grid(spacing), lesions=lesions)
+    cohort = path.parents[1]  # not among the subjects, where `prepare` would take what a killed process left for one
     try:
-        aside = Path(tempfile.mkdtemp(prefix=".mrsynth-", dir=path.parent))
+        aside = Path(tempfile.mkdtemp(prefix=".mrsynth-", dir=cohort))
     except OSError as error:
-        raise TrainingError(f"{path.parent} cannot be written to ({error})", "a folder to write to", "Check") from error
+        raise TrainingError(
+            f"{cohort} cannot be written to ({error})", "a folder to write to", "Choose another"
+        ) from error
     try:
         note = f"MRSynth phantom, seed {seed}, subject {number}; computed, no patient"
         for name in CONTRASTS:
