@@ -212,10 +212,15 @@ def _install_wheels(folder: Path, setup: Setup, on_step: Heard, tools: Tools) ->
         seen = _("'{folder}' lacks: {missing}.").format(folder=folder, missing="; ".join(missing))
         raise InstallError("install-wheels-missing", seen, f"wheels for {wheels.this_python()}.")
     broken = _broken(setup, on_step, tools)
-    with _hearing(on_step):
-        _remove(broken, on_step, tools)
-        on_step(_("Installing from the folder"), None)
-        tools.pip_install(["--no-index", "--find-links", str(folder), *wanted])
+    try:
+        with _hearing(on_step):
+            _remove(broken, on_step, tools)
+            on_step(_("Installing from the folder"), None)
+            tools.pip_install(["--no-index", "--find-links", str(folder), *wanted])
+    except InstallError as fault:
+        if fault.code != "install-no-build":
+            raise
+        raise InstallError("install-wheels-missing", fault.seen, f"wheels for {wheels.this_python()}.") from fault
     verify(on_step, tools.python)
 
 

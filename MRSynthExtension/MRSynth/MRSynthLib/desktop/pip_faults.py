@@ -73,7 +73,7 @@ _SIGNS: dict[str, tuple[str, ...]] = {
         "incomplete-download",
         r"HTTP error [45]\d\d",
     ),
-    "install-no-build": ("No matching distribution found", "is not a supported wheel"),
+    "install-no-build": ("No matching distribution found", "is not a supported wheel", "ResolutionImpossible"),
 }
 _LOST_PATH = re.compile(r"Errno 2\] No such file or directory: '([^']+)'")
 _UNREACHED_HOST = re.compile(r"HTTPS?Connection(?:Pool)?\(host='([^']+)'|Failed to resolve '([^']+)'")

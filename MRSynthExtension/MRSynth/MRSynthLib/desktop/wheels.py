@@ -6,6 +6,7 @@ pip would say so too, one package at a time, and not which of the files that are
 from __future__ import annotations
 
 import email.parser
+import importlib
 import importlib.metadata
 import platform
 import re
@@ -16,11 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-try:
-    from packaging import markers, requirements, tags, utils, version
-except ImportError:  # every pip carries it
-    from pip._vendor.packaging import markers, requirements, tags, utils, version  # type: ignore[no-redef]
-
 from .words import _
 
 
@@ -29,7 +25,7 @@ class Wheel:
     """A wheel that fits this Python: its name as packages are compared, version, and what it requires."""
 
     name: str
-    version: version.Version
+    version: Any
     requires: tuple[str, ...]
 
 
@@ -45,26 +41,27 @@ def lacking(folder: Path, wanted: Iterable[str], paths: Sequence[str] | None = N
         Where packages are installed; by default where Python looks.
     """
     here, elsewhere = _fitting(folder)
-    todo = [(requirements.Requirement(text), "") for text in wanted]
+    todo = [(_requirement(text), "") for text in wanted]
     present = _installed(paths)
     for need, _nobody in todo:
-        present.pop(utils.canonicalize_name(need.name), None)
+        present.pop(_canonical(need.name), None)
     missing: list[str] = []
     done: set[str] = set()
     while todo:
         need, because = todo.pop(0)
-        name = utils.canonicalize_name(need.name)
-        if name in done or not _applies(need):
+        if str(need) in done:
             continue
-        done.add(name)
+        done.add(str(need))
+        name = _canonical(need.name)
         if name in present and need.specifier.contains(present[name], prereleases=True):
             continue
         best = max((one for one in here if _meets(one, need)), key=lambda one: one.version, default=None)
         if best is not None:
-            todo += [(requirements.Requirement(text), best.name) for text in best.requires]
+            follow = (_requirement(text) for text in best.requires)
+            todo += [(one, best.name) for one in follow if _applies(one, need.extras)]
             continue
         reason = _(" for {name}").format(name=because) if because else ""
-        other = [file for file in elsewhere if utils.canonicalize_name(file.split("-")[0]) == name]
+        other = [file for file in elsewhere if _canonical(file.split("-")[0]) == name]
         if other:
             reason += _(" (there is {file}, which is for another system or Python)").format(file=other[0])
         missing.append(f"{need.name}{need.specifier}{reason}")
@@ -78,16 +75,16 @@ def this_python() -> str:
 
 def _fitting(folder: Path) -> tuple[list[Wheel], list[str]]:
     """Return the wheels that this Python can install, and the file names of those that it cannot."""
-    supported = frozenset(tags.sys_tags())
+    supported = frozenset(_packaging("tags").sys_tags())
     read = {path.name: _as_wheel(path, supported) for path in sorted(folder.glob("*.whl"))}
     return [one for one in read.values() if one is not None], [name for name, one in read.items() if one is None]
 
 
 def _as_wheel(path: Path, supported: frozenset[Any]) -> Wheel | None:
     try:
-        name, number, _build, its_tags = utils.parse_wheel_filename(path.name)
+        name, number, _build, its_tags = _packaging("utils").parse_wheel_filename(path.name)
         return None if supported.isdisjoint(its_tags) else Wheel(name, number, _required(path))
-    except (utils.InvalidWheelFilename, OSError, zipfile.BadZipFile, KeyError):  # half copied, or renamed
+    except (_packaging("utils").InvalidWheelFilename, OSError, zipfile.BadZipFile, KeyError):  # half copied, or renamed
         return None
 
 
@@ -99,17 +96,35 @@ def _required(path: Path) -> tuple[str, ...]:
 
 
 def _meets(wheel: Wheel, need: Any) -> bool:
-    return wheel.name == utils.canonicalize_name(need.name) and need.specifier.contains(wheel.version, prereleases=True)
+    return wheel.name == _canonical(need.name) and need.specifier.contains(wheel.version, prereleases=True)
 
 
-def _applies(need: Any) -> bool:
-    return need.marker is None or need.marker.evaluate({**markers.default_environment(), "extra": ""})
+def _applies(need: Any, extras: Iterable[str]) -> bool:
+    """Whether a requirement is one on this system, for what is asked for with these extras."""
+    surroundings = _packaging("markers").default_environment()
+    return need.marker is None or any(need.marker.evaluate({**surroundings, "extra": one}) for one in ("", *extras))
 
 
 def _installed(paths: Sequence[str] | None) -> dict[str, str]:
     found = importlib.metadata.distributions(path=list(sys.path if paths is None else paths))
     return {
-        utils.canonicalize_name(one.metadata["Name"]): one.metadata["Version"]
+        _canonical(one.metadata["Name"]): one.metadata["Version"]
         for one in reversed(list(found))
         if one.metadata and one.metadata["Name"] and one.metadata["Version"]
     }
+
+
+def _packaging(part: str) -> Any:
+    """Return a module of the package `packaging`, which every pip carries with it."""
+    try:
+        return importlib.import_module(f"packaging.{part}")
+    except ImportError:
+        return importlib.import_module(f"pip._vendor.packaging.{part}")
+
+
+def _canonical(name: str) -> str:
+    return str(_packaging("utils").canonicalize_name(name))
+
+
+def _requirement(text: str) -> Any:
+    return _packaging("requirements").Requirement(text)

@@ -327,6 +327,19 @@ def test_what_the_folder_lacks_is_listed_before_anything_is_done(environment: En
     assert snapshot(environment) == before
 
 
+def test_wheels_that_do_not_go_together_are_told(environment: Environment, index: Path) -> None:
+    """Each requirement can be met, but not all of them at once: pip finds out."""
+    wheel(index, "helper", "1.0")
+    wheel(index, "helper", "2.0")
+    torch_wheel(index, "2.9.5", requires=["helper<2", "chooser"])
+    (index / "torch-2.9.0-py3-none-any.whl").unlink()
+    wheel(index, "chooser", "1.0", requires=["helper>=2"])
+    with pytest.raises(InstallError) as caught:
+        install.install_from_folder(index, Steps(), environment.tools())
+    assert caught.value.code == "install-wheels-missing"
+    assert "torch" not in names(environment)
+
+
 def test_checkpoints_alone_are_added(
     environment: Environment, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,18 @@ def test_the_newest_wheel_counts_as_for_pip(folder: Path) -> None:
     assert lacking(folder) == ["b>=3 for a"]
 
 
+def test_extras_are_followed_where_they_are_asked_for(folder: Path) -> None:
+    """As torch asks for the parts of CUDA that it needs."""
+    wheel(folder, "toolkit", "13", requires=["part; extra == 'blas'", "rest; extra == 'all'"])
+    wheel(folder, "user", "1", requires=["toolkit", "toolkit[blas]==13"])
+    assert lacking(folder, "user") == ["part for toolkit"]
+
+
+def test_every_requirement_of_a_package_counts(folder: Path) -> None:
+    wheel(folder, "picky", "1", requires=["b", "b<2"])
+    assert lacking(folder, "picky") == ["b<2 for picky"]
+
+
 def test_packages_that_require_each_other_come_to_an_end(folder: Path) -> None:
     wheel(folder, "hen", "1", requires=["egg"])
     wheel(folder, "egg", "1", requires=["hen"])
