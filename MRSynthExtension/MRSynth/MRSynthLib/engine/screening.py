@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .checks import check_geometry
 from .errors import InputError
+from .morphology import closed
 from .volume import Volume
 
 Mask = NDArray[np.bool_]
@@ -66,9 +67,9 @@ def _head(coarse: NDArray[np.float32], spacing: tuple[float, ...]) -> tuple[Mask
     """Largest filled object, and the depth (mm) of each voxel inside it."""
     above = coarse[coarse > 0]
     threshold = AIR * float(np.percentile(above, 98)) if above.size else 0.0
-    image = sitk.GetImageFromArray((coarse > threshold).astype(np.uint8))
+    k, j, i = (max(1, int(round(8 / s))) for s in spacing)
+    image = sitk.GetImageFromArray(closed(coarse > threshold, (k, j, i)).astype(np.uint8))
     image.SetSpacing(spacing[::-1])
-    image = sitk.BinaryMorphologicalClosing(image, [max(1, int(round(8 / s))) for s in spacing[::-1]])
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.BinaryFillhole(image)))
     # Around the field of view lies nothing: a border of 0 keeps the depth right where the head is cut off.
     largest = sitk.ConstantPad(sitk.Cast(labels == 1, sitk.sitkUInt8), [1, 1, 1], [1, 1, 1], 0)
