@@ -1,49 +1,122 @@
-"""Slices per second of the three generators, interleaved so that a busy moment hits all of them alike."""
+"""Slices per second of the generators, interleaved, so that a busy moment of the machine hits all of them alike."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
-SIZE = 128
-BATCH = 8
-REPEATS = 7
-NETWORKS = ("DenseUNet", "UNet", "ResNet")
+import torch
+from torch import Tensor, nn
+
+from MRSynthLib.engine import checkpoint, generators, inference, memory
+
+from .diffusion import DiffusionUNet
+from .machine import shortest
+
+OURS = "DenseU-net"
+TEXTBOOK = "DenseU-net, textbook"
+RESNET = "ResNet-9"
+OTHERS: dict[str, Callable[[], nn.Module]] = {
+    TEXTBOOK: lambda: checkpoint.load().generator(),
+    RESNET: lambda: generators.build("ResNet", {}),
+    "U-net": lambda: generators.build("UNet", {}),
+    "diffusion, 4 x 41 M": DiffusionUNet,
+}
+TURN = 0.3  # seconds at least that each network runs before the next one has its turn
+SINGLE = {"diffusion, 4 x 41 M"}  # more than one slice at a time brings nothing there, and takes long
 
 
-def measure(precision: str, threads: int) -> dict[str, Any]:
-    """Median slices/s of each generator and, per repeat, DenseU-net's speed over each other one's.
+class Contestant:
+    """A network and the batch that it works on."""
 
-    Parameters
-    ----------
-    precision : {'fp32', 'bf16'}
-    threads : int
+    def __init__(self, network: Callable[[Tensor], Tensor], batch: Tensor) -> None:
+        self.network = network
+        self.batch = batch
+
+    def run(self, at_least: float = 0.0) -> float:
+        """Seconds per slice, over as many batches as take `at_least` so many seconds."""
+        begin, batches = time.perf_counter(), 0
+        with torch.inference_mode():
+            while not batches or time.perf_counter() < begin + at_least:
+                self.network(self.batch)
+                batches += 1
+        return (time.perf_counter() - begin) / (batches * len(self.batch))
+
+
+def ours(precision: str, size: int) -> Contestant:
+    """DenseU-net as the product runs it, in batches of the product's size."""
+    network = inference.ready(checkpoint.load().generator(), "cpu", precision)
+    return Contestant(network, torch.rand(memory.Batch("cpu", size * size).size, 1, size, size))
+
+
+def as_defined(name: str, precision: str, size: int) -> Contestant:
+    """Another network as it is defined, in the memory layout in which it is faster here."""
+    module = OTHERS[name]().eval()
+    slices = 1 if name in SINGLE else memory.Batch("cpu", size * size).size
+    batch = torch.rand(slices, 1, size, size)
+    found = []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        contestant = Contestant(_mixed(module, precision, layout), batch)
+        found.append((min(contestant.run() for _ in range(2)), contestant))
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def _mixed(module: nn.Module, precision: str, layout: torch.memory_format) -> Callable[[Tensor], Tensor]:
+    """The module in `layout`; in bf16 by automatic mixed precision, as everybody would run it."""
+
+    def run(x: Tensor) -> Tensor:
+        module.to(memory_format=layout)  # does nothing where it is so already
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            result: Tensor = module(x.contiguous(memory_format=layout))
+        return result
+
+    return run
+
+
+def measure(precision: str, size: int, repeats: int) -> dict[str, Any]:
+    """Seconds per slice of every network, and per repeat how many times as long as ours each other one takes.
 
     Returns
     -------
     dict
-        ``slices_per_second`` by name; ``ratio`` by name, each (lowest, median, highest).
+        ``seconds`` by name (medians); ``ratio`` by name: lowest, median and highest of the repeats.
     """
-    import torch
-
-    from MRSynthLib.engine import generators
-
-    torch.set_num_threads(threads)
-    layout = torch.channels_last
-    models = {name: generators.build(name, {}).eval().to(memory_format=layout) for name in NETWORKS}
-    batch = torch.rand(BATCH, 1, SIZE, SIZE).to(memory_format=layout)
-    seconds: dict[str, list[float]] = {name: [] for name in NETWORKS}
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-        for repeat in range(REPEATS + 1):
-            for name, model in models.items():
-                begin = time.perf_counter()
-                model(batch)
+    contestants = {OURS: ours(precision, size)}
+    contestants |= {name: as_defined(name, precision, size) for name in OTHERS}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    with memory.kept():
+        for repeat in range(repeats + 1):
+            for name, contestant in contestants.items():
+                taken = contestant.run(TURN)
                 if repeat:  # the first round warms up
-                    seconds[name].append(time.perf_counter() - begin)
-    speed = {name: BATCH / statistics.median(values) for name, values in seconds.items()}
-    ratios = {}
-    for name in NETWORKS[1:]:
-        each = sorted(b / a for a, b in zip(seconds["DenseUNet"], seconds[name], strict=True))
-        ratios[name] = (each[0], statistics.median(each), each[-1])
-    return {"slices_per_second": speed, "ratio": ratios}
+                    seconds[name].append(taken)
+    ratio = {}
+    for name in OTHERS:
+        each = sorted(other / own for own, other in zip(seconds[OURS], seconds[name], strict=True))
+        ratio[name] = (each[0], statistics.median(each), each[-1])
+    return {"seconds": {name: statistics.median(values) for name, values in seconds.items()}, "ratio": ratio}
+
+
+def by_threads(precision: str, size: int, threads: int) -> dict[int, float]:
+    """Seconds per slice of ours by number of threads: 1, 2, 4 and so on, and `threads`."""
+    counts = sorted({2**n for n in range(threads.bit_length()) if 2**n <= threads} | {threads})
+    found = {}
+    for count in counts:
+        torch.set_num_threads(count)
+        contestant = ours(precision, size)
+        with memory.kept():
+            found[count] = shortest(contestant.run) / len(contestant.batch)
+    torch.set_num_threads(threads)
+    return found
+
+
+def by_size(precision: str, sizes: tuple[int, ...]) -> dict[int, float]:
+    """Seconds per slice of ours by height and width."""
+    found = {}
+    for size in sizes:
+        contestant = ours(precision, size)
+        with memory.kept():
+            found[size] = shortest(contestant.run) / len(contestant.batch)
+    return found

@@ -74,11 +74,20 @@ class AsDefined:
 
 
 class FusedDenseUNet:
-    """DenseU-net by the identities above."""
+    """DenseU-net by the identities above.
 
-    def __init__(self, net: DenseUNet, place: Place) -> None:
+    Parameters
+    ----------
+    net : DenseUNet
+        One that is covered.
+    place : Place
+    make : type of Convolution, optional
+        By default the fastest for `place`.
+    """
+
+    def __init__(self, net: DenseUNet, place: Place, make: type[Convolution] | None = None) -> None:
         self.place = place
-        make = fastest(place)
+        make = make or fastest(place)
         self.first = make(*_folded(net.convolution1), place)
         self.pooling = net.pooling
         blocks: Stage = net.dense_blocks
