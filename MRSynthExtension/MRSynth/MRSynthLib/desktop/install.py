@@ -8,13 +8,16 @@ everything around them is tested without 3D Slicer.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import ParamSpec
 
 from MRSynthLib.engine import library
 from MRSynthLib.engine.checkpoint import SUFFIX
@@ -45,11 +48,32 @@ print("safetensors")
 """
 
 
+P = ParamSpec("P")
+
+_under_way = threading.Lock()
+
+
+def _one_at_a_time(function: Callable[P, Setup]) -> Callable[P, Setup]:
+    """Refuse a second call while one is under way: 3D Slicer handles clicks while it waits for pip."""
+
+    @functools.wraps(function)
+    def guarded(*arguments: P.args, **more: P.kwargs) -> Setup:
+        if not _under_way.acquire(blocking=False):
+            raise InstallError("install-in-progress", _("An installation is under way."), "one at a time.")
+        try:
+            return function(*arguments, **more)
+        finally:
+            _under_way.release()
+
+    return guarded
+
+
+@_one_at_a_time
 def install(setup: Setup, on_step: Heard, tools: Tools | None = None) -> Setup:
     """Repair and install what `setup` lacks, then make sure that it works. Ask for consent first.
 
     Where nothing is lacking by its files, what does not work is found, and installed anew.
-    Blocks, while 3D Slicer goes on to handle events: what could start a second installation has to be disabled.
+    Blocks, while 3D Slicer goes on to handle events.
 
     Parameters
     ----------
@@ -67,7 +91,8 @@ def install(setup: Setup, on_step: Heard, tools: Tools | None = None) -> Setup:
     Raises
     ------
     InstallError
-        With a code that says what to do. What was installed before the fault stays, and need not come again.
+        With a code that says what to do; install-in-progress for a second call while the first is under way. What was
+        installed before a fault stays, and need not come again.
     """
     tools = tools or slicer_tools()
     broken = _broken(setup, on_step, tools)
@@ -85,6 +110,7 @@ def install(setup: Setup, on_step: Heard, tools: Tools | None = None) -> Setup:
     return look(tools.paths)
 
 
+@_one_at_a_time
 def install_from_folder(folder: str | os.PathLike[str], on_step: Heard, tools: Tools | None = None) -> Setup:
     """Install wheels and add checkpoints from a folder, without a network.
 
@@ -136,7 +162,10 @@ def verify(on_step: Heard, python: str | None = None) -> str:
 
 def _checked(on_step: Heard, python: str) -> tuple[list[str], str]:
     """Return what the check printed, the version of torch and "safetensors", and why it failed, or ""."""
-    child = Child([python, "-c", _CHECK], environment())
+    try:
+        child = Child([python, "-c", _CHECK], environment())
+    except OSError as fault:
+        return [], f"'{python}' cannot be started: {fault}"
     try:
         while child.exit_code is None:
             on_step(_("Checking that PyTorch works"), None)  # 3D Slicer handles events meanwhile

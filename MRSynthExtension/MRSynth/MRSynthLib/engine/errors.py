@@ -202,6 +202,7 @@ ERRORS: dict[str, ErrorKind] = {
         "PyTorch or safetensors is installed, but does not work.",
         "Restart 3D Slicer and press Install; it removes what is broken and installs anew.",
     ),
+    "install-in-progress": ErrorKind("install", "An installation is under way.", "Wait until it has ended."),
     "install-failed": ErrorKind(
         "install", "The installer failed for another reason.", "The message holds its last words; try again once."
     ),

@@ -274,6 +274,30 @@ def test_files_in_use_are_told(environment: Environment, index: Path, monkeypatc
     assert "Restart 3D Slicer" in caught.value.remedy
 
 
+def test_a_second_installation_waits_for_the_first_to_end(environment: Environment, index: Path) -> None:
+    """3D Slicer handles clicks while pip runs."""
+    tools = tools_of(environment, index)
+    setup = install.look(tools.paths)
+    refused: list[str] = []
+
+    def click_again(text: str, fraction: float | None) -> None:
+        for again in (
+            lambda: install.install(setup, Steps(), tools),
+            lambda: install.install_from_folder(index, Steps(), tools),
+        ):
+            with pytest.raises(InstallError) as caught:
+                again()
+            refused.append(caught.value.code)
+
+    assert install.install(setup, click_again, tools).ready
+    assert set(refused) == {"install-in-progress"}
+    failing = replace(tools, install_torch=lambda: pytest.fail("not asked for"), python="no python")
+    for _ in range(2):  # and a fault ends it too
+        with pytest.raises(InstallError, match="no python") as caught:
+            install.install(replace(setup, torch="ready", safetensors=True), Steps(), failing)
+        assert caught.value.code == "install-broken"
+
+
 # --- consent --------------------------------------------------------------------------------------------
 
 
