@@ -41,7 +41,7 @@ class LittleMemory(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if len(x) > self.slices:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return self.generator(x)
 
 
