@@ -27,10 +27,15 @@ class _Listener:
         self._told = told
         self._begun = ""
         self._file = ""
+        self._telling = False
         self.lines: list[str] = []
 
     def write(self, text: str) -> int:
         """Take text as `print` gives it, in pieces."""
+        if self._telling:  # whoever is told prints too, or something that runs meanwhile
+            if self._stream is not None:
+                self._stream.write(text)
+            return len(text)
         *whole, self._begun = (self._begun + text).split("\n")
         for line in whole:
             self._line(line.rstrip("\r"))
@@ -44,11 +49,18 @@ class _Listener:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
+    def _tell(self, text: str, fraction: float | None) -> None:
+        self._telling = True
+        try:
+            self._told(text, fraction)
+        finally:
+            self._telling = False
+
     def _line(self, line: str) -> None:
         progress = _PROGRESS.fullmatch(line.strip())
         if progress:  # several a second: for the bar, not for the log
             done, whole = (int(number) for number in progress.groups())
-            self._told(f"{self._file}: {done / 1e6:.0f} / {whole / 1e6:.0f} MB", done / whole if whole else None)
+            self._tell(f"{self._file}: {done / 1e6:.0f} / {whole / 1e6:.0f} MB", done / whole if whole else None)
             return
         self.lines.append(line)
         if self._stream is not None:
@@ -56,7 +68,7 @@ class _Listener:
         downloading = _DOWNLOADING.match(line)
         if downloading:
             self._file = downloading.group(1).rpartition("/")[2]
-        self._told(line.strip(), None)
+        self._tell(line.strip(), None)
 
 
 @contextlib.contextmanager

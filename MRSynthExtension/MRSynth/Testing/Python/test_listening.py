@@ -30,6 +30,22 @@ def test_lines_are_heard_at_once_and_still_printed(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "Collecting torch\n  a b\nnot heard\n"
 
 
+def test_whoever_is_told_may_print(capsys: pytest.CaptureFixture[str]) -> None:
+    """As 3D Slicer does, which handles events meanwhile."""
+    told: list[str] = []
+
+    def print_too(text: str, fraction: float | None) -> None:
+        told.append(text)
+        print(f"told: {text}")
+
+    with listening(print_too, (25, 1)) as lines:
+        print("Collecting torch")
+        print("Progress 1 of 2")
+    assert told == ["Collecting torch", ": 0 / 0 MB"]
+    assert lines == ["Collecting torch"]
+    assert capsys.readouterr().out == "Collecting torch\ntold: Collecting torch\ntold: : 0 / 0 MB\n"
+
+
 @pytest.mark.parametrize(
     ("line", "name"),
     [
