@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from .errors import ERRORS, FAMILIES, Cancelled, DeviceError, MRSynthError
@@ -67,15 +67,17 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def wait_for_end_of(process: int) -> None:
-    """Return when the process with this number has ended, or the one that holds the pipe to stdin."""
-    if sys.platform == "win32":
-        import ctypes
+def wait_for_end_of(process: int, hear: Callable[[bytes], object] | None = None) -> None:
+    """Return when the process with this number has ended, or the one that holds the pipe to stdin.
 
-        kernel = ctypes.windll.kernel32
-        handle = kernel.OpenProcess(0x00100000, False, process)  # SYNCHRONIZE
-        if handle:
-            kernel.WaitForSingleObject(handle, 0xFFFFFFFF)
+    Parameters
+    ----------
+    process : int
+    hear : callable, optional
+        Called with what comes through stdin meanwhile, in pieces.
+    """
+    if sys.platform == "win32":
+        _wait_on_windows(process, hear)
         return
     # The pipe tells at once. The number also tells where a launcher stands between, and holds the pipe open.
     # Descriptor 0 is read directly: a thread inside sys.stdin would block the interpreter's end.
@@ -83,14 +85,36 @@ def wait_for_end_of(process: int) -> None:
     piped = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
     while True:
         ready, _, _ = select.select([0] if piped else [], [], [], 0.5)
-        if ready and not os.read(0, 4096):
-            return
+        if ready:
+            heard = os.read(0, 4096)
+            if not heard:
+                return
+            if hear is not None:
+                hear(heard)
         try:
             os.kill(process, 0)
         except ProcessLookupError:
             return
         except PermissionError:
             continue
+
+
+def _wait_on_windows(process: int, hear: Callable[[bytes], object] | None) -> None:
+    """Look at stdin, where it matters, 20 times a second: a read that waits would block the loading of libraries."""
+    if sys.platform != "win32":
+        return
+    import ctypes
+    import msvcrt
+
+    kernel = ctypes.windll.kernel32
+    handle = kernel.OpenProcess(0x00100000, False, process)  # SYNCHRONIZE
+    while handle and kernel.WaitForSingleObject(handle, 0xFFFFFFFF if hear is None else 50):
+        waiting = ctypes.c_ulong()
+        pipe = ctypes.c_void_p(msvcrt.get_osfhandle(0))
+        if not kernel.PeekNamedPipe(pipe, None, 0, None, ctypes.byref(waiting), None):
+            return
+        if waiting.value and hear is not None:
+            hear(os.read(0, waiting.value))
 
 
 def as_known(error: BaseException) -> MRSynthError | None:

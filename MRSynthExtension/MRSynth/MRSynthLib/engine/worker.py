@@ -1,6 +1,6 @@
 """The engine as a child process: a request file in, JSON lines out.
 
-    python -m MRSynthLib.engine.worker REQUEST.json [--end-with PID]
+    python -m MRSynthLib.engine.worker REQUEST.json [--end-with PID [--serve SECONDS]]
 
 The request is a JSON object; paths in it are relative to its own folder.
 
@@ -17,6 +17,12 @@ The request is a JSON object; paths in it are relative to its own folder.
 
 Every line on stdout is one JSON object with the key ``event``: started, progress, warning, result or error.
 Anything else that prints goes to stderr. The exit code is that of the error's family, as on the command line.
+
+With ``--serve`` the worker stays after its run, also after an error that has a code, says ``idle`` and waits for the
+next request: a line ``{"request": PATH}`` on stdin. What was imported and the network, if it is the same, are there
+already. Before each further request it writes an event ``request`` with its path to stdout and to stderr: what comes
+after that belongs to it. It ends with code 0 after SECONDS without a request, or when less than 1 GiB of memory is
+available while it waits (on Linux and Windows; elsewhere it does not know).
 """
 
 from __future__ import annotations
@@ -37,7 +43,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from .errors import MRSynthError
 from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals, wait_for_end_of
+from .serving import Networks, Requests, give_back_gpu_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,19 +69,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="PID",
         help="stop when this process ends, or closes the pipe to stdin, and remove the request's run folder",
     )
+    parser.add_argument(
+        "--serve",
+        type=float,
+        metavar="SECONDS",
+        help="with --end-with: take further requests from stdin until none has come for so long",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.serve is not None and arguments.end_with is None:
+        parser.error("--serve needs --end-with")
     with own_stdout() as stream:
 
         def emit(event: str, **content: Any) -> None:
             stream.write(json.dumps({"event": event, **content}, allow_nan=False) + "\n")
             stream.flush()
 
-        orphaned = threading.Event()
+        requests = Requests()
+        lifeline = _Lifeline(arguments.request.parent)
         try:
             with stop_on_signals():
                 if arguments.end_with is not None:
-                    _end_with(arguments.end_with, arguments.request.parent, orphaned)
-                run(json.loads(arguments.request.read_text(encoding="utf-8")), arguments.request.parent, emit)
+                    lifeline.watch(arguments.end_with, None if arguments.serve is None else requests.hear)
+                if arguments.serve is None:
+                    _carry_out(arguments.request, emit, Networks())
+                else:
+                    _serve(arguments.request, requests, arguments.serve, emit, lifeline)
         except (Exception, KeyboardInterrupt) as error:
             if as_known(error) is None:
                 traceback.print_exc()
@@ -81,12 +101,35 @@ def main(argv: Sequence[str] | None = None) -> int:
                 emit("error", **error_document(error))
             return exit_code(error)
         finally:
-            if orphaned.is_set():
-                _remove_run_folder(arguments.request.parent)
+            if lifeline.cut.is_set():
+                _remove_run_folder(lifeline.folder)
     return 0
 
 
-def run(request: Mapping[str, Any], folder: Path, emit: Emit) -> None:
+def _serve(first: Path, requests: Requests, patience: float, emit: Emit, lifeline: _Lifeline) -> None:
+    """Carry out the first request and those that come, until none does for `patience` seconds."""
+    networks = Networks()
+    path: Path | None = first
+    while path is not None:
+        lifeline.folder = path.parent
+        try:
+            _carry_out(path, emit, networks)
+        except MRSynthError as error:  # any other one may have broken more than this run
+            emit("error", **error_document(error))
+        give_back_gpu_memory()
+        emit("idle")
+        path = requests.next(patience)
+        if path is not None:
+            emit("request", request=str(path))
+            sys.stderr.write(json.dumps({"event": "request", "request": str(path)}) + "\n")
+            sys.stderr.flush()
+
+
+def _carry_out(path: Path, emit: Emit, networks: Networks) -> None:
+    run(json.loads(path.read_text(encoding="utf-8")), path.parent, emit, networks)
+
+
+def run(request: Mapping[str, Any], folder: Path, emit: Emit, networks: Networks) -> None:
     """Carry out `request`, whose paths are relative to `folder`.
 
     Raises
@@ -95,11 +138,10 @@ def run(request: Mapping[str, Any], folder: Path, emit: Emit) -> None:
         As `Synthesizer` and the readers; no file is left in the output folder then.
     """
     from .provenance import facts
-    from .synthesis import Synthesizer
 
     volume = _volume(request, folder)
     mask = request.get("mask")
-    synthesizer = Synthesizer(request.get("model"), request.get("device", "auto"), request.get("precision", "auto"))
+    synthesizer = networks.get(request.get("model"), request.get("device", "auto"), request.get("precision", "auto"))
     emit(
         "started",
         protocol=PROTOCOL,
@@ -169,18 +211,33 @@ def _save(arrays: Mapping[str, NDArray[Any]], folder: Path) -> dict[str, str]:
     return {key: names[key] for key in arrays}
 
 
-def _end_with(parent: int, folder: Path, orphaned: threading.Event) -> None:
-    """Stop this process when `parent` is gone, however it went; nobody else would clean up then."""
+class _Lifeline:
+    """Stops this process when its parent is gone, however it went; nobody else would clean up then.
 
-    def watch() -> None:
-        wait_for_end_of(parent)
-        orphaned.set()
-        _thread.interrupt_main(signal.SIGTERM)
-        time.sleep(_GRACE)
-        _remove_run_folder(folder)
-        os._exit(7)
+    Attributes
+    ----------
+    folder : Path
+        Of the run under way, or of the last one.
+    cut : threading.Event
+        Set when the parent is gone.
+    """
 
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cut = threading.Event()
+
+    def watch(self, parent: int, hear: Callable[[bytes], object] | None) -> None:
+        """Watch the process `parent` and stdin; hand on what comes through that."""
+
+        def wait() -> None:
+            wait_for_end_of(parent, hear)
+            self.cut.set()
+            _thread.interrupt_main(signal.SIGTERM)
+            time.sleep(_GRACE)
+            _remove_run_folder(self.folder)
+            os._exit(7)
+
+        threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
 
 
 def _remove_run_folder(folder: Path) -> None:
