@@ -76,6 +76,24 @@ class Child:
         """Exit code, the negative number of the signal that ended it, or None while it runs."""
         return self._process.poll()
 
+    def say(self, line: str) -> None:
+        """Write a line to the child's stdin; it has to be one that is waiting for it.
+
+        Raises
+        ------
+        OSError
+            If the child has ended, or closed its stdin.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def forget_lines(self) -> None:
+        """Throw away what the child has said so far and nobody has taken."""
+        with contextlib.suppress(queue.Empty):
+            for _ in range(MOST_LINES):  # not more, so that a child that floods cannot hold the caller
+                self.lines.get_nowait()
+
     def end(self) -> None:
         """End the child if it still runs, and always what it has left behind; then all lines are read."""
         if self.exit_code is None:

@@ -2,7 +2,8 @@
 
 The caller's process imports no torch, and neither a crash nor a lack of memory of the worker can take it
 down. Volumes travel as .npy files, with the affine in JSON, through a private temporary folder that never
-stays behind. Callbacks run in the thread that calls `WorkerRun.poll`, so that they may touch MRML and Qt.
+stays behind. Callbacks run in the thread that calls `WorkerRun.poll`, so that they may touch MRML and Qt. Where asked
+for, the worker stays for the next run (see `warm`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from MRSynthLib.engine.process import UNEXPECTED, error_from
 from MRSynthLib.engine.volume import Volume
 from MRSynthLib.engine.worker import RUN_FOLDER_PREFIX
 
-from .child import MOST_LINES, Child, ending, environment, interpreter
+from . import warm
+from .child import MOST_LINES, Child, ending, interpreter
 from .exchange import RunResult, read_result, write_request
 
 __all__ = ["RunResult", "WorkerRun", "run"]
@@ -41,6 +43,7 @@ _EVENTS: dict[str, tuple[str, ...]] = {
     "warning": ("message",),
     "result": ("voxels", "cycle", "ijk_to_ras", "info"),
     "error": ("code", "message"),
+    "idle": (),  # after the end of a run, where the worker is kept
 }
 
 
@@ -59,6 +62,9 @@ class WorkerRun:
         Called by `poll`, in its thread, with each event "started", "progress" and "warning" of the worker.
     python : str, optional
         The interpreter; by default PythonSlicer inside 3D Slicer, else the running one.
+    keep_warm : bool
+        Give the run to the idle worker where there is one, and leave the worker to the next run. It is ended only
+        when this run is cancelled or the worker fails.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class WorkerRun:
         cycle: bool = False,
         on_progress: Callable[[Event], None] | None = None,
         python: str | None = None,
+        keep_warm: bool = False,
     ) -> None:
         self._volume = volume
         self._mask = mask
@@ -87,6 +94,11 @@ class WorkerRun:
         }
         self._on_progress = on_progress
         self._python = python or interpreter()
+        self._keep_warm = keep_warm
+        self._began_with: warm.Start | None = None
+        self._request = ""
+        self._deaf: set[str] = set()  # the streams on which a kept worker may still speak of an earlier run
+        self._idle = False
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._traces: _Traces | None = None
         self._clean: weakref.finalize[..., Any] | None = None
@@ -124,14 +136,8 @@ class WorkerRun:
         # Also when the caller forgets the run, or the interpreter exits.
         self._clean = weakref.finalize(self, traces.remove)
         try:
-            request = write_request(traces.folder, self._volume, self._mask, self._settings)
-            # torch makes its cache folder as soon as it is imported; it has to go as well.
-            torch_cache = {"TORCHINDUCTOR_CACHE_DIR": folder}
-            traces.child = Child(_command(self._python, request), torch_cache | environment())
-        except OSError as error:
-            self._clean()
-            seen = f"'{self._python}' cannot be started: {error}."
-            raise DeviceError("worker-died", seen, "a Python with the engine's packages.") from error
+            self._request = str(write_request(traces.folder, self._volume, self._mask, self._settings))
+            traces.child = self._kept_worker() or self._new_worker()
         except BaseException:
             self._clean()
             raise
@@ -153,8 +159,12 @@ class WorkerRun:
         if over:
             child.end()
         self._take_lines(child, 0.0 if over else timeout)
-        if over and not self.ended:  # a callback may have cancelled
-            self._conclude(child, self._traces.folder)
+        if self.ended:  # a callback has cancelled
+            return True
+        if over and "stdout" in self._deaf:
+            self._start_anew(self._traces)
+        elif over or self._idle:
+            self._conclude(child, self._traces)
         return self.ended
 
     def cancel(self) -> None:
@@ -178,6 +188,44 @@ class WorkerRun:
             raise RuntimeError("the run is not over")
         return self._result
 
+    def _kept_worker(self) -> Child | None:
+        """Give the request to the idle worker, if there is a fitting one."""
+        if not self._keep_warm:
+            return None
+        self._began_with = warm.start(self._python)
+        child = warm.take(self._began_with)
+        if child is None:
+            return None
+        try:
+            child.say(json.dumps({"request": self._request}))
+        except OSError:  # it has just ended
+            child.end()
+            return None
+        self._deaf = {"stdout", "stderr"}
+        return child
+
+    def _new_worker(self) -> Child:
+        start = self._began_with or warm.start(self._python)
+        # torch makes its cache folder as soon as it is imported; it has to go as well.
+        torch_cache = {"TORCHINDUCTOR_CACHE_DIR": str(Path(self._request).parent)}
+        command = [self._python, "-m", "MRSynthLib.engine.worker", self._request, "--end-with", str(os.getpid())]
+        if self._keep_warm:
+            command += ["--serve", str(warm.IDLE_SECONDS)]
+        self._deaf = set()
+        try:
+            return Child(command, torch_cache | start.environment)
+        except OSError as error:
+            seen = f"'{self._python}' cannot be started: {error}."
+            raise DeviceError("worker-died", seen, "a Python with the engine's packages.") from error
+
+    def _start_anew(self, traces: _Traces) -> None:
+        """A kept worker has ended, by itself or by somebody else, before it began this run."""
+        try:
+            traces.child = self._new_worker()
+        except DeviceError as error:
+            self._error = error
+            self._release()
+
     def _take_lines(self, child: Child, timeout: float) -> None:
         for _ in range(MOST_LINES):  # not more, so that a child that floods cannot hold the caller
             if self.ended:
@@ -187,23 +235,37 @@ class WorkerRun:
             except queue.Empty:
                 return
             timeout = 0.0
+            if stream in self._deaf:
+                if _begins(line, self._request):
+                    self._deaf.discard(stream)
+                continue
             event = _parsed(line) if stream == "stdout" else None
             if event is None:
                 self._last_words.append(line.strip()[:_WORD_LENGTH])
+            elif event["event"] == "idle":
+                self._idle = self._keep_warm
+                return
             elif event["event"] in ("result", "error"):
                 self._outcome = event
             elif self._on_progress is not None:
                 self._on_progress(event)
 
-    def _conclude(self, child: Child, folder: Path) -> None:
-        """Decide from exit code AND output what became of the run."""
+    def _conclude(self, child: Child, traces: _Traces) -> None:
+        """Decide from exit code AND output what became of the run; a worker to be kept has no exit code yet."""
         event = self._outcome or {"event": "nothing"}
+        usable = False
         try:
             if event["event"] == "error":
-                raise self._died(event["message"]) if event["code"] == UNEXPECTED else error_from(event)
-            if child.exit_code != 0 or event["event"] != "result":
-                raise self._died(f"The background process {ending(child.exit_code or 0)}.")
-            self._result = read_result(folder, event, self._volume, bool(self._settings["cycle"]))
+                if event["code"] == UNEXPECTED:
+                    raise self._died(event["message"])
+                raised = error_from(event)
+                usable = self._idle
+                raise raised
+            if event["event"] != "result" or (child.exit_code != 0 and not self._keep_warm):
+                how = "is idle" if self._idle else ending(child.exit_code or 0)
+                raise self._died(f"The background process {how}.")
+            self._result = read_result(traces.folder, event, self._volume, bool(self._settings["cycle"]))
+            usable = self._idle
         except MRSynthError as error:
             self._error = error
         except ValueError as error:
@@ -211,6 +273,9 @@ class WorkerRun:
         except (KeyError, TypeError) as error:
             self._error = self._died(f"The background process gave an answer that makes no sense ({error!r}).")
         finally:
+            if usable and self._began_with is not None:
+                traces.child = None  # it is no longer this run's
+                warm.keep(child, self._began_with)
             self._release()
 
     def _died(self, seen: str) -> DeviceError:
@@ -273,10 +338,6 @@ class _Traces:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _command(python: str, request: Path) -> list[str]:
-    return [python, "-m", "MRSynthLib.engine.worker", str(request), "--end-with", str(os.getpid())]
-
-
 def _parsed(line: str) -> Event | None:
     try:
         event = json.loads(line)
@@ -285,3 +346,11 @@ def _parsed(line: str) -> Event | None:
     kind = event.get("event") if isinstance(event, dict) else None
     known = isinstance(kind, str) and kind in _EVENTS and all(field in event for field in _EVENTS[kind])
     return event if known else None
+
+
+def _begins(line: str, request: str) -> bool:
+    """Whether a kept worker says that it begins with this request."""
+    try:
+        return bool(json.loads(line) == {"event": "request", "request": request})
+    except (ValueError, RecursionError):
+        return False
