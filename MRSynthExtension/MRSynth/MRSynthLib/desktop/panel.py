@@ -8,6 +8,7 @@ import slicer
 import vtk
 
 from .panel_compare import CompareSection
+from .panel_export import ExportSection
 from .panel_help import HelpSection
 from .panel_model import ModelSection
 from .panel_run import RunSection
@@ -41,9 +42,10 @@ class Panel:
         self.volumes = VolumesSection(self)
         self.model = ModelSection(self)
         self.compare = CompareSection(self)
+        self.export = ExportSection(self)
         self.help = HelpSection(self)
         self.run = RunSection(self)
-        self._sections = (self.setup, self.volumes, self.model, self.compare, self.help, self.run)
+        self._sections = (self.setup, self.volumes, self.model, self.compare, self.export, self.help, self.run)
 
     def attach(self, parameters: Any) -> None:
         """Show the choices of this `MRSynthParameterNode`, or of none, and write the user's into it from now on."""

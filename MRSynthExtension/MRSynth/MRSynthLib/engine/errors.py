@@ -142,6 +142,11 @@ ERRORS: dict[str, ErrorKind] = {
     "worker-died": ErrorKind(
         "device", "The background process ended without a result.", "Run again; the message holds its last words."
     ),
+    "dicom-no-source": ErrorKind(
+        "output",
+        "The result's source was not loaded from DICOM, so there is no study to put it into.",
+        "Load the source with the DICOM module, or save the result as NRRD or NIfTI.",
+    ),
     "run-in-progress": ErrorKind("device", "Another run is under way.", "Wait until it has ended, or cancel it."),
     "run-failed": ErrorKind(
         "device", "Something went wrong in the application that should not.", "Report it as a bug, with the log."

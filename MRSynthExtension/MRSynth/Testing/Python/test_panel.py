@@ -21,7 +21,7 @@ slicer = pytest.importorskip("slicer")
 
 import standin  # noqa: E402
 
-from MRSynthLib.desktop import mrml, results  # noqa: E402
+from MRSynthLib.desktop import dicom_export, mrml, results  # noqa: E402
 from MRSynthLib.engine.volume import Volume  # noqa: E402
 
 PATIENCE = 180.0  # seconds after which a test that waits has failed
@@ -490,6 +490,28 @@ def test_scores_against_an_acquired_volume(app: Any, widget: Any, t1: Any, phant
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
 
 
+# --- export -------------------------------------------------------------------------------
+
+
+def test_export_is_offered_for_sources_from_dicom_only(
+    app: Any, widget: Any, t1: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run_to_end(app, widget)
+    ui = widget.panel.ui
+    ui.exportSection.collapsed = False
+    assert not ui.exportButton.enabled and "DICOM" in ui.exportLabel.text
+    # The export itself has its own tests, on real series.
+    asked = []
+    monkeypatch.setattr(dicom_export, "source_files", lambda node: ["1.dcm"])
+    monkeypatch.setattr(dicom_export, "export", lambda *given: asked.append(given) or tmp_path / "series")
+    widget.panel.update()
+    ui.anonymizeCheckBox.click()
+    app.answers.append(str(tmp_path))
+    ui.exportButton.click()
+    assert asked == [(made, str(tmp_path), True)]
+    assert str(tmp_path / "series") in ui.exportLabel.text
+
+
 # --- installation and help ----------------------------------------------------------------
 
 
@@ -566,8 +588,8 @@ def test_diagnostics_are_copied(app: Any, widget: Any, t1: Any) -> None:
 INTERACTIVE = (
     "installButton installFolderButton sourceSelector directionSelector syntheticSelector maskSelector "
     "modelSelector addModelButton openModelsButton removeModelButton cardBrowser deviceSelector runButton "
-    "sideBySideButton flickerButton fadeSlider acquiredSelector scoreButton sampleT1Button sampleT2Button "
-    "diagnosticsButton"
+    "sideBySideButton flickerButton fadeSlider acquiredSelector scoreButton anonymizeCheckBox exportButton "
+    "sampleT1Button sampleT2Button diagnosticsButton"
 )
 
 
@@ -582,7 +604,7 @@ def test_every_control_has_a_tooltip_and_is_reached_by_keyboard(widget: Any) -> 
 
 
 def test_the_panel_fits_380_pixels(app: Any, widget: Any, t1: Any) -> None:
-    for section in ("modelSection", "helpSection"):
+    for section in ("modelSection", "exportSection", "helpSection"):
         getattr(widget.panel.ui, section).collapsed = False
     app.process_events()
     assert widget.layout.minimumSize().width() <= 380
@@ -614,7 +636,7 @@ def test_pictures_of_the_panel(app: Any, widget: Any, t1: Any, models: Path, tmp
     grab("finished")
     (models / "tiny.safetensors").write_bytes(b"damaged")
     run_to_end(app, widget)
-    for section in ("modelSection", "helpSection"):
+    for section in ("modelSection", "exportSection", "helpSection"):
         getattr(ui, section).collapsed = False
     grab("failed")
     pictures = [sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(folder.glob("*-*.png"))]

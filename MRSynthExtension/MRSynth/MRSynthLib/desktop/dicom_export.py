@@ -1,0 +1,58 @@
+"""A result as a DICOM series in its source's study; 3D Slicer's own export would call it acquired."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import slicer
+
+from MRSynthLib.engine.errors import OutputError
+
+from .mrml import volume_from_node
+from .results import SOURCE_ROLE
+from .words import _
+
+
+def source_files(result: slicer.vtkMRMLScalarVolumeNode) -> list[str]:
+    """Return the DICOM files that the source of a result was loaded from, by the DICOM database; [] where none are."""
+    source = result.GetNodeReference(SOURCE_ROLE)
+    database = getattr(slicer, "dicomDatabase", None)
+    if source is None or database is None:
+        return []
+    instances = (source.GetAttribute("DICOM.instanceUIDs") or "").split()
+    return [file for file in (database.fileForInstance(instance) for instance in instances) if file]
+
+
+def export(result: slicer.vtkMRMLScalarVolumeNode, folder: str | os.PathLike[str], anonymous: bool = False) -> Path:
+    """Write a result as a DERIVED series of MR images, one for each slice of its source.
+
+    Parameters
+    ----------
+    result : vtkMRMLScalarVolumeNode
+        Made by MRSynth from a volume that was loaded from DICOM.
+    folder : path
+        Empty, or not there yet.
+    anonymous : bool
+        Take out what identifies the patient.
+
+    Returns
+    -------
+    Path
+        The folder of the series.
+
+    Raises
+    ------
+    InputError, OutputError
+        dicom-no-source, and as `MRSynthLib.engine.dicom.export_series`; nothing has been written then.
+    """
+    files = source_files(result)
+    direction = (result.GetAttribute("MRSynth.Direction") or "").lower().split(" to ")
+    if not files or len(direction) != 2:
+        seen = _("The source of '{name}' was not loaded from DICOM.").format(name=result.GetName())
+        raise OutputError("dicom-no-source", seen, _("a result whose source is in the DICOM database."))
+    from MRSynthLib.engine import dicom
+
+    model, sha256 = (result.GetAttribute(f"MRSynth.{name}") or "" for name in ("Model", "ModelSHA256"))
+    derivation = dicom.Derivation(direction[0], direction[1], model, sha256)
+    return dicom.export_series(volume_from_node(result), files, folder, derivation, anonymous=anonymous)[0]
