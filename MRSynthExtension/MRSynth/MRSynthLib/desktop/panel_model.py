@@ -13,6 +13,7 @@ from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.probe import Probe, estimate_seconds
 
 from .card import card_html
+from .mrml import ijk_to_ras
 from .panel_section import Section, choose, chosen, device_in_words
 from .parameters import AUTOMATIC
 from .probing import DeviceProbe
@@ -76,10 +77,16 @@ class ModelSection(Section):
         source = self.parameters.source
         if self.probe is None or source is None or source.GetImageData() is None or self.panel.volumes.refusal:
             return None
-        shape = source.GetImageData().GetDimensions()[::-1]
-        return estimate_seconds(self.probe, self._device, shape, source.GetSpacing()) * self._pace.get(
-            self._device, 1.0
+        recognised = self.panel.volumes.recognised
+        first = estimate_seconds(
+            self.probe,
+            self._device,
+            source.GetImageData().GetDimensions()[::-1],
+            source.GetSpacing(),
+            ijk_to_ras(source),
+            skull_stripped=recognised is not None and recognised.skull_stripped,
         )
+        return first * self._pace.get(self._device, 1.0)
 
     def learn(self, estimated: float | None, took: float) -> None:
         """A run on the chosen device has ended: the next estimate goes by how long it really took."""
@@ -183,6 +190,7 @@ class ModelSection(Section):
             self.probe, self._probe_failed = self._probing.result(), ""
         except MRSynthError as error:
             self._probe_failed = error.seen
+            self.panel.setup.doubt(error)
         self._stop_probe()
         self._list_devices()
         self.panel.update()

@@ -561,6 +561,39 @@ def test_a_failed_installation_says_what_to_do(app: Any, phantom_t1: Volume, mon
     assert widget.panel.run.last_error.code == "install-network"
 
 
+def test_the_extension_for_pytorch_is_offered_first(
+    app: Any, phantom_t1: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from MRSynthLib.desktop import install, slicer_tools
+
+    missing = install.Setup(
+        ready=False, torch="missing", torch_version="", safetensors=True, extension=False, explanation="missing"
+    )
+    monkeypatch.setattr(install, "look", lambda: missing)
+    added: list[bool] = []
+    monkeypatch.setattr(slicer_tools, "add_extension", lambda: added.append(True))
+    add(phantom_t1)
+    widget = app.open()
+    app.answers += [False, True]
+    widget.panel.ui.runButton.click()
+    assert "PyTorch extension" in app.dialogs[-1].text and added == []
+    widget.panel.ui.installButton.click()
+    assert added == [True] and "Restart 3D Slicer" in widget.panel.ui.statusLabel.text
+    assert not widget.panel.run.running
+
+
+def test_packages_that_fail_in_a_run_are_offered_to_be_repaired(widget: Any, t1: Any) -> None:
+    from MRSynthLib.engine.errors import InputError, InstallError
+
+    widget.panel.setup.doubt(InputError("input-empty", "Nothing there.", "something."))
+    widget.panel.update()
+    assert not widget.panel.ui.setupFrame.visible
+    widget.panel.setup.doubt(InstallError("install-broken", "torch cannot be imported.", "a whole torch."))
+    widget.panel.update()
+    assert widget.panel.ui.setupFrame.visible
+    assert widget.panel.ui.setupLabel.text == "torch cannot be imported."
+
+
 def test_everything_is_there_so_nothing_is_offered(widget: Any) -> None:
     assert not widget.panel.ui.setupFrame.visible
 
