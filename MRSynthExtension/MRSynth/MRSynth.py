@@ -8,6 +8,7 @@ The file is thin: what it does lies in `MRSynthLib.desktop`, and the synthesis i
 
 from __future__ import annotations
 
+import functools
 import unittest
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
-from MRSynthLib.desktop import background, results, runner
+from MRSynthLib.desktop import background, results, runner, warm
 from MRSynthLib.desktop.state import RunState
 from MRSynthLib.desktop.words import _
 from MRSynthLib.engine.errors import MRSynthError
@@ -130,11 +131,25 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
     ----------
     worker : callable, optional
         Makes what computes a run; by default a child process (`MRSynthLib.desktop.runner.WorkerRun`).
+    keepWorker : bool, optional
+        Whether that process stays for the next run, which then begins at once. By default so in 3D Slicer, unless that
+        was started for tests. It ends after five minutes without a run, when memory runs low, with the panel, with
+        3D Slicer, and by `releaseWorker`.
     """
 
-    def __init__(self, worker: Callable[..., background.Worker] | None = None) -> None:
+    def __init__(self, worker: Callable[..., background.Worker] | None = None, keepWorker: bool | None = None) -> None:
         super().__init__()
-        self._worker = worker or runner.WorkerRun
+        if keepWorker is None:
+            application = getattr(slicer, "app", None)
+            keepWorker = application is not None and not application.testingEnabled()
+        self._worker = worker or (
+            functools.partial(runner.WorkerRun, keep_warm=True) if keepWorker else runner.WorkerRun
+        )
+
+    @staticmethod
+    def releaseWorker() -> None:
+        """End the process that waits for the next run, if there is one; a run under way goes on."""
+        warm.release()
 
     def start(
         self,
@@ -256,11 +271,18 @@ class MRSynthTest(ScriptedLoadableModuleTest):
             left.cancel()
         slicer.mrmlScene.Clear()
 
+    def tearDown(self) -> None:
+        """Leave no process behind."""
+        MRSynthLogic.releaseWorker()
+
     def runTest(self) -> None:
         """Run all, as 3D Slicer's "Reload and Test" does."""
         for test in (self.test_t1_to_t2, self.test_t2_to_t1_in_the_background, self.test_cancel):
             self.setUp()
-            test()
+            try:
+                test()
+            finally:
+                self.tearDown()
 
     def test_t1_to_t2(self) -> None:
         """A T1, recognised as such, becomes a T2."""

@@ -70,9 +70,10 @@ class RunSection(Section):
         self.ui.statusLabel.setVisible(bool(self.ui.statusLabel.text))
 
     def close(self) -> None:
-        """End the run with the panel."""
+        """End the run with the panel, and the process that is kept for the next one."""
         if self.run is not None:
             self.run.cancel()
+        self.panel.logic.releaseWorker()
 
     def say(self, text: str) -> None:
         """Show one message below the button."""
@@ -146,6 +147,7 @@ class RunSection(Section):
             self.say(_("Cancelled: {reason} Nothing was changed.").format(reason=error.seen))
         else:
             self.last_error = error
+            self.panel.setup.doubt(error)
             logging.error("MRSynth: %s [%s]", error, error.code)
             self.say("⚠ " + _("{seen}\nWhat to do: {remedy}").format(seen=error.seen, remedy=error.remedy))
         self.panel.update()

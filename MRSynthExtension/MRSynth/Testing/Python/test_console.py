@@ -16,7 +16,8 @@ from conftest import REPOSITORY
 from mrml_scenes import in_process, snapshot
 from mrml_scenes import scene as scene
 
-from MRSynthLib.desktop import background, mrml, runner
+from MRSynth import MRSynthLogic
+from MRSynthLib.desktop import background, mrml, runner, warm
 from MRSynthLib.desktop.runner import RunResult
 from MRSynthLib.engine.errors import Cancelled
 from MRSynthLib.engine.provenance import facts
@@ -24,7 +25,7 @@ from MRSynthLib.engine.synthesis import Synthesizer
 from MRSynthLib.engine.volume import Volume
 
 TEXT = (REPOSITORY / "docs" / "console.md").read_text(encoding="utf-8")
-WAITING, BACKGROUND, CANCEL, EVERY = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+WAITING, BACKGROUND, CANCEL, RELEASE, EVERY = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def paste(block: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -61,6 +62,15 @@ def test_waiting_for_the_result(head: Any, capsys: pytest.CaptureFixture[str]) -
     assert result.GetAttribute("MRSynth.Model") == "mrsynth-native"
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(head), voxels)
     assert slicer.util.arrayFromVolume(result).shape == voxels.shape
+
+
+def test_the_process_that_is_kept_is_released_and_none_kept_afterwards(head: Any, tiny_checkpoint: Path) -> None:
+    MRSynthLogic(keepWorker=True).synthesize(head, model=str(tiny_checkpoint))
+    assert warm.idle() is not None
+    logic = paste(RELEASE)["logic"]
+    assert warm.idle() is None
+    logic.synthesize(head, model=str(tiny_checkpoint))
+    assert warm.idle() is None
 
 
 @pytest.mark.usefixtures("in_this_process")
