@@ -91,7 +91,7 @@ def picture(report: Report, path: Path) -> None:
     middle.set_yticks(range(len(precisions)), precisions)
     middle.invert_yaxis()
     middle.set(title=f"{_shape(SHAPE)}, file to file", xlabel="seconds")
-    middle.set_xlim(0, middle.get_xlim()[1] * 1.1)
+    middle.set_xlim(0, middle.get_xlim()[1] * 1.15)
     middle.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     sizes = {int(size): seconds for size, seconds in report["by_size"].items()}
     right.plot([size**2 / 1e6 for size in sizes], [1e3 * seconds for seconds in sizes.values()], "o-")

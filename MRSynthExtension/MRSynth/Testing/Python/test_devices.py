@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +92,29 @@ def test_this_machine_can_do_what_is_chosen_for_it() -> None:
     kernel = torch.ones(1, 1, 3, 3, device=choice.device, dtype=dtype)
     assert float(torch.nn.functional.conv2d(image, kernel).sum()) == 36
     assert 1 <= choice.threads <= (os.cpu_count() or 1)
+
+
+def test_a_run_starts_without_the_compiler_of_torch_and_leaves_the_garbage_collector_as_it_was(
+    tiny_checkpoint: Path, child_environment: dict[str, str]
+) -> None:
+    """torch._dynamo takes a second to import, and anything may import it."""
+    code = """
+import gc, sys
+from engine_helpers import small_head
+from MRSynthLib.engine import Synthesizer
+Synthesizer(sys.argv[1], device="cpu").synthesize(small_head())
+assert gc.isenabled()
+print("torch._dynamo" in sys.modules)
+"""
+    search = f"{Path(__file__).parent}{os.pathsep}{child_environment['PYTHONPATH']}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_checkpoint)],
+        env={**child_environment, "PYTHONPATH": search},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_the_probe_explains_a_missing_gpu() -> None:
