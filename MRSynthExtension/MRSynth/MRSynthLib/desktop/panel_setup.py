@@ -84,6 +84,7 @@ class SetupSection(Section):
 
     def _carry_out(self, work: Callable[[Callable[..., None]], object], done: str = _("Installed.")) -> bool:
         """Install with the steps shown below the button; say what to do where it fails."""
+        self.panel.logic.releaseWorker()  # it has the packages open, which Windows then does not replace
         try:
             work(self._on_step)
         except MRSynthError as error:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from MRSynthLib.engine.errors import Cancelled, DeviceError, MRSynthError
+from MRSynthLib.engine.errors import Cancelled, DeviceError, InstallError, MRSynthError
 from MRSynthLib.engine.process import UNEXPECTED, error_from
 from MRSynthLib.engine.volume import Volume
 from MRSynthLib.engine.worker import RUN_FOLDER_PREFIX
@@ -259,7 +259,8 @@ class WorkerRun:
                 if event["code"] == UNEXPECTED:
                     raise self._died(event["message"])
                 raised = error_from(event)
-                usable = self._idle
+                # Packages that failed stay loaded in this process as they are, also after they were repaired.
+                usable = self._idle and not isinstance(raised, InstallError)
                 raise raised
             if event["event"] != "result" or (child.exit_code != 0 and not self._keep_warm):
                 how = "is idle" if self._idle else ending(child.exit_code or 0)

@@ -22,7 +22,7 @@ from children import temporary as temporary
 
 from MRSynthLib.desktop import warm
 from MRSynthLib.desktop.runner import RunResult, WorkerRun, run
-from MRSynthLib.engine.errors import Cancelled, DeviceError, InputError
+from MRSynthLib.engine.errors import Cancelled, DeviceError, InputError, InstallError
 from MRSynthLib.engine.volume import Volume
 
 # A stub that answers its first request and says that it is idle; a test adds what it does then.
@@ -294,6 +294,17 @@ def test_a_kept_one_is_checked_as_strictly_and_ended_when_it_fails(
     with pytest.raises(DeviceError, match=seen) as caught:
         Told(phantom_t1, python=python).to_the_end()
     assert caught.value.code == "worker-died"
+    assert gone(first.pid)
+    assert warm.idle() is None
+
+
+@POSIX
+def test_one_whose_packages_failed_is_not_kept(phantom_t1: Volume, stub: Stub) -> None:
+    error = {"event": "error", "code": "install-broken", "message": "", "seen": "", "expected": "", "remedy": ""}
+    python = stub(GOOD_RESULT + SERVED + IDLE + NEXT + BEGIN + f"tell(**{error})\n" + IDLE + "time.sleep(600)")
+    first = done(phantom_t1, python=python)
+    with pytest.raises(InstallError):
+        Told(phantom_t1, python=python).to_the_end()
     assert gone(first.pid)
     assert warm.idle() is None
 
