@@ -192,7 +192,7 @@ def test_what_is_shown_already_is_marked_at_once(
 def test_a_volume_that_becomes_synthetic_while_it_is_shown_is_marked(
     scene: Any, views: Views, written: Written
 ) -> None:
-    source, output = add_volume(scene), add_volume(scene, "reused")
+    source, output = add_volume(scene), scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "still empty")
     views.show(output)
     written.start(scene)
     assert written.marked == {}
