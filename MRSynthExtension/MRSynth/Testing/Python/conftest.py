@@ -163,6 +163,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def slow_checkpoint() -> Path:
+    """Path of the shipped checkpoint: on the tall phantom it works for seconds, and a test can stop it meanwhile."""
+    from MRSynthLib.engine import checkpoint
+
+    return checkpoint.SHIPPED / f"{checkpoint.DEFAULT}{checkpoint.SUFFIX}"
+
+
+@pytest.fixture(scope="session")
 def child_environment() -> dict[str, str]:
     """Environment for child processes: they find MRSynthLib, installed or not, and use one thread."""
     search = [str(REPOSITORY / "MRSynthExtension" / "MRSynth"), os.environ.get("PYTHONPATH", "")]

@@ -88,11 +88,11 @@ def test_a_run_in_the_background_gives_what_the_engine_and_the_console_give(
 
 
 def test_cancel_in_the_middle_of_the_real_work(
-    scene: Any, bench: Bench, tall_phantom: Volume, tiny_checkpoint: Path
+    scene: Any, bench: Bench, tall_phantom: Volume, slow_checkpoint: Path
 ) -> None:
     source = scene.AddNode(mrml.node_from_volume(tall_phantom))
     before = snapshot(scene)
-    run = MRSynthLogic().start(source, model=str(tiny_checkpoint), **bench.told.callbacks())
+    run = MRSynthLogic().start(source, model=str(slow_checkpoint), **bench.told.callbacks())
     until(run, lambda: bench.told.stage == "synthesize")
     assert children()
     run.cancel()

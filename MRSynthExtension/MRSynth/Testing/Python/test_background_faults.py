@@ -41,11 +41,11 @@ pytestmark = POSIX  # the stubs are scripts
 
 
 def test_the_real_worker_killed_by_a_signal(
-    scene: Any, bench: Bench, tall_phantom: Volume, tiny_checkpoint: Path
+    scene: Any, bench: Bench, tall_phantom: Volume, slow_checkpoint: Path
 ) -> None:
     source = scene.AddNode(mrml.node_from_volume(tall_phantom))
     before = snapshot(scene)
-    run = MRSynthLogic().start(source, model=str(tiny_checkpoint), **bench.told.callbacks())
+    run = MRSynthLogic().start(source, model=str(slow_checkpoint), **bench.told.callbacks())
     until(run, lambda: bench.told.stage == "synthesize")
     for worker in children():
         os.kill(worker, signal.SIGKILL)

@@ -177,7 +177,7 @@ def test_a_limit_on_file_size_leaves_nothing(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cancels_and_leaves_nothing(
     folder: Path,
-    tiny_checkpoint: Path,
+    slow_checkpoint: Path,
     tall_phantom: Volume,
     child_environment: dict[str, str],
     number: signal.Signals,
@@ -196,7 +196,7 @@ def test_a_signal_cancels_and_leaves_nothing(
         "--cycle",
         "c.nii",
         "--model",
-        str(tiny_checkpoint),
+        str(slow_checkpoint),
     ]
     with subprocess.Popen(
         [*COMMAND, *arguments], env=child_environment, stdout=subprocess.PIPE, stderr=theirs, text=True

@@ -220,7 +220,7 @@ def test_cancel_leaves_the_scene_as_it_was(app: Any, widget: Any, t1: Any) -> No
     count = slicer.mrmlScene.GetNumberOfNodes()
     ui = widget.panel.ui
     ui.runButton.click()
-    app.process_events(0.3)
+    app.process_events(0.1)
     ui.runButton.click()
     assert not widget.panel.run.running
     assert ui.runButton.text == "Synthesize T2"
@@ -254,7 +254,7 @@ def test_switching_modules_does_not_stop_a_run(app: Any, widget: Any, t1: Any) -
 
 def test_closing_the_scene_ends_a_run(app: Any, widget: Any, t1: Any) -> None:
     widget.panel.ui.runButton.click()
-    app.process_events(0.3)
+    app.process_events(0.1)
     slicer.mrmlScene.Clear(0)
     assert not widget.panel.run.running
     assert "scene" in widget.panel.ui.statusLabel.text
@@ -264,7 +264,7 @@ def test_closing_the_scene_ends_a_run(app: Any, widget: Any, t1: Any) -> None:
 
 def test_deleting_the_source_ends_a_run(app: Any, widget: Any, t1: Any) -> None:
     widget.panel.ui.runButton.click()
-    app.process_events(0.3)
+    app.process_events(0.1)
     slicer.mrmlScene.RemoveNode(t1)
     assert not widget.panel.run.running
     assert "removed" in widget.panel.ui.statusLabel.text
@@ -273,7 +273,7 @@ def test_deleting_the_source_ends_a_run(app: Any, widget: Any, t1: Any) -> None:
 def test_deleting_the_result_node_during_a_run_gives_a_new_one(app: Any, widget: Any, t1: Any) -> None:
     first = run_to_end(app, widget)
     widget.panel.ui.runButton.click()
-    app.process_events(0.3)
+    app.process_events(0.1)
     slicer.mrmlScene.RemoveNode(first)
     app.wait_until(lambda: not widget.panel.run.running, PATIENCE)
     made = widget.panel.parameters.synthetic
@@ -283,7 +283,7 @@ def test_deleting_the_result_node_during_a_run_gives_a_new_one(app: Any, widget:
 
 def test_reloading_the_module_ends_a_run_and_starts_afresh(app: Any, widget: Any, t1: Any) -> None:
     widget.panel.ui.runButton.click()
-    app.process_events(0.3)
+    app.process_events(0.1)
     again = app.reload()
     assert again is not widget and not widget.panel.run.running
     assert again.panel.ui.sourceSelector.currentNode() is t1
@@ -292,7 +292,7 @@ def test_reloading_the_module_ends_a_run_and_starts_afresh(app: Any, widget: Any
 
 def test_quitting_ends_a_run(app: Any, widget: Any, t1: Any) -> None:
     widget.panel.ui.runButton.click()
-    app.process_events(0.3)
+    app.process_events(0.1)
     app.quit()
     assert not widget.panel.run.running
 

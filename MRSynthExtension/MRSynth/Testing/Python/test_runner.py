@@ -121,10 +121,10 @@ def test_an_unforeseen_error_of_the_worker_is_told_with_its_cause(phantom_t1: Vo
 
 
 def test_cancel_ends_the_worker_and_removes_its_folder(
-    tall_phantom: Volume, tiny_checkpoint: Path, temporary: Path
+    tall_phantom: Volume, slow_checkpoint: Path, temporary: Path
 ) -> None:
     events: list[Any] = []
-    with WorkerRun(tall_phantom, model=tiny_checkpoint, cycle=True, on_progress=events.append) as job:
+    with WorkerRun(tall_phantom, model=slow_checkpoint, cycle=True, on_progress=events.append) as job:
         job.start()
         folders = list(temporary.iterdir())
         assert len(folders) == 1
@@ -288,7 +288,7 @@ def test_a_run_that_is_forgotten_is_ended(phantom_t1: Volume, stub: Stub, tempor
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_worker_does_not_outlive_a_killed_application(
     tall_phantom: Volume,
-    tiny_checkpoint: Path,
+    slow_checkpoint: Path,
     temporary: Path,
     tmp_path: Path,
     child_environment: dict[str, str],
@@ -301,7 +301,7 @@ def test_the_worker_does_not_outlive_a_killed_application(
         from MRSynthLib.engine.volume import Volume
         volume = Volume(np.load({str(tmp_path / "voxels.npy")!r}), np.diag([4.25, 4.25, 0.7, 1.0]))
         say = lambda event: print(event["pid"], flush=True) if "pid" in event else None
-        run(volume, model={str(tiny_checkpoint)!r}, cycle=True, on_progress=say)
+        run(volume, model={str(slow_checkpoint)!r}, cycle=True, on_progress=say)
     """
     environment = {**child_environment, "TMPDIR": str(temporary)}
     application = subprocess.Popen(

@@ -133,10 +133,10 @@ def test_an_unforeseen_error_ends_it(phantom_t1: Volume, tiny_checkpoint: Path) 
 
 
 def test_cancel_ends_the_process_and_the_next_run_works(
-    phantom_t1: Volume, tall_phantom: Volume, tiny_checkpoint: Path
+    phantom_t1: Volume, tall_phantom: Volume, tiny_checkpoint: Path, slow_checkpoint: Path
 ) -> None:
     first = done(phantom_t1, model=tiny_checkpoint)
-    second = Told(tall_phantom, model=tiny_checkpoint, cycle=True)
+    second = Told(tall_phantom, model=slow_checkpoint, cycle=True)
     with second.job as job:
         job.start()
         second.until(lambda: any(event.get("stage") == "synthesize" for event in second.events))

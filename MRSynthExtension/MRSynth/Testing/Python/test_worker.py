@@ -184,11 +184,11 @@ def test_nothing_else_can_print_to_stdout(child_environment: dict[str, str]) -> 
 def test_a_signal_ends_it_as_cancelled_and_leaves_no_files(
     tmp_path: Path,
     tall_phantom: Volume,
-    tiny_checkpoint: Path,
+    slow_checkpoint: Path,
     child_environment: dict[str, str],
     number: signal.Signals,
 ) -> None:
-    request = array_request(tmp_path, tall_phantom, tiny_checkpoint, cycle=True)
+    request = array_request(tmp_path, tall_phantom, slow_checkpoint, cycle=True)
     with subprocess.Popen(
         [*WORKER, str(request)],
         env=child_environment,
@@ -213,12 +213,12 @@ def test_a_signal_ends_it_as_cancelled_and_leaves_no_files(
 def test_it_ends_with_its_parent_and_removes_the_private_folder(
     tmp_path: Path,
     tall_phantom: Volume,
-    tiny_checkpoint: Path,
+    slow_checkpoint: Path,
     child_environment: dict[str, str],
     orphaned_by: str,
 ) -> None:
     folder = tmp_path / "mrsynth-run-test"
-    request = array_request(folder, tall_phantom, tiny_checkpoint, cycle=True)
+    request = array_request(folder, tall_phantom, slow_checkpoint, cycle=True)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as parent:
         watched = parent.pid if orphaned_by == "process" else os.getpid()
         worker = subprocess.Popen(
@@ -246,10 +246,10 @@ def test_it_ends_with_its_parent_and_removes_the_private_folder(
 
 @SIGNALS
 def test_a_folder_that_is_not_a_run_folder_is_never_removed(
-    tmp_path: Path, tall_phantom: Volume, tiny_checkpoint: Path, child_environment: dict[str, str]
+    tmp_path: Path, tall_phantom: Volume, slow_checkpoint: Path, child_environment: dict[str, str]
 ) -> None:
     folder = tmp_path / "my scans"
-    request = array_request(folder, tall_phantom, tiny_checkpoint)
+    request = array_request(folder, tall_phantom, slow_checkpoint)
     command = [*WORKER, str(request), "--end-with", str(os.getpid())]
     done = subprocess.run(command, env=child_environment, input="", capture_output=True, text=True, timeout=60)
     assert done.returncode == 7
