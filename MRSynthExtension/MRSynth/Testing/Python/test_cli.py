@@ -199,7 +199,12 @@ def test_a_signal_cancels_and_leaves_nothing(
         str(slow_checkpoint),
     ]
     with subprocess.Popen(
-        [*COMMAND, *arguments], env=child_environment, stdout=subprocess.PIPE, stderr=theirs, text=True
+        [*COMMAND, *arguments],
+        env=child_environment,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup and "&" have it ignored
     ) as command:
         os.close(theirs)
         shown = b""

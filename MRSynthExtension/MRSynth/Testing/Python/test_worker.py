@@ -195,6 +195,7 @@ def test_a_signal_ends_it_as_cancelled_and_leaves_no_files(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup and "&" have it ignored
     ) as worker:
         assert worker.stdout is not None
         for line in worker.stdout:
