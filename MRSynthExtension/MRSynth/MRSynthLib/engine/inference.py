@@ -9,6 +9,8 @@
 4. *A 3x3 convolution of [upsampled x, skip]* is one of x plus one of the skip, and that of the upsampled x is a
    transposed convolution of x, 4x4 with stride 2: four products per pixel and channel in place of nine.
 5. *A dense block* writes the features of its layers side by side into one buffer; nothing is concatenated.
+6. *Pixels that nobody asks for* are left out of the decoder, whose pixels depend on their surroundings alone. (In the
+   encoder all are needed: by way of the coarse levels, every pixel depends on all others.)
 
 Everything else (the baselines, instance norm, Apple GPUs) runs as it is defined.
 """
@@ -25,7 +27,9 @@ from torch.nn import functional
 from .convolutions import Convolution, Place, fastest
 from .generators import DenseLayer, DenseUNet
 
-Network = Callable[[Tensor], Tensor]
+Span = tuple[int, int]  # first, and one past the last
+Window = tuple[Span, Span]  # rows and columns
+Network = Callable[[Tensor, "Window | None"], Tensor]
 Stage = Any  # an nn.Sequential of `generators`; type checkers know its members as Module only
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,7 +50,8 @@ def ready(generator: nn.Module, device: str = "cpu", precision: str = "fp32") ->
     Returns
     -------
     callable
-        Takes a float32 tensor (N, C, H, W) on `device`, H and W multiples of 16, to float32 (N, 1, H, W).
+        Takes a float32 tensor (N, C, H, W) on `device`, H and W multiples of 16, and the window that is wanted (None
+        for all), to float32 (N, 1, H, W). Outside of the window its pixels may be wrong, or 0.
     """
     place = Place(torch.device(device), DTYPES[precision])
     if isinstance(generator, DenseUNet) and FusedDenseUNet.covers(generator, place):
@@ -64,7 +69,7 @@ class AsDefined:
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, window: Window | None = None) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""
         x = x.contiguous(memory_format=torch.channels_last)
         reduced = self.place.dtype != torch.float32
@@ -109,23 +114,50 @@ class FusedDenseUNet:
         fixed = not net.training and not any(isinstance(module, nn.InstanceNorm2d) for module in net.modules())
         return fixed and all(map(len, blocks)) and place.device.type in ("cpu", "cuda")
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, window: Window | None = None) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""
         with torch.inference_mode():
-            x = self.first.relu(self.place.hold(x))
-            skips = [x]
-            x = self.pooling(x)
-            for layers, transition in zip(self.blocks, self.transitions, strict=False):
-                x = _dense_block(layers, x)
-                skips.append(x)
-                x = transition(x)
-            x = _dense_block(self.blocks[-1], x)
-            scale, shift = self.bottom
-            x = _as_features(torch.addcmul(shift, _as_pixels(x), scale).relu_())
-            for stage in self.decoder:
-                x = stage(x, skips.pop())
-            result: Tensor = self.output(self.last(x).float())
+            result = x.new_zeros(len(x), 1, *x.shape[2:])
+            x, skips = self._encoded(self.place.hold(x))
+            sizes = result.shape[2:]
+            wanted = window or [(0, size) for size in sizes]
+            levels = (_needed(span, size, len(skips)) for span, size in zip(wanted, sizes, strict=True))
+            top = left = 0  # of x, on its level
+            for stage, rows, columns in zip(self.decoder, *levels, strict=True):
+                below = x[:, :, rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
+                (top, bottom), (left, right) = ((2 * first, 2 * end) for first, end in (rows, columns))
+                x = stage(_packed(below), _packed(skips.pop()[:, :, top:bottom, left:right]))
+            height, width = x.shape[2:]
+            result[:, :, top : top + height, left : left + width] = self.output(self.last(x).float())
         return result
+
+    def _encoded(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The coarsest features, and those of each level that skip what is below it."""
+        x = self.first.relu(x)
+        skips = [x]
+        x = self.pooling(x)
+        for layers, transition in zip(self.blocks, self.transitions, strict=False):
+            x = _dense_block(layers, x)
+            skips.append(x)
+            x = transition(x)
+        x = _dense_block(self.blocks[-1], x)
+        scale, shift = self.bottom
+        return _as_features(torch.addcmul(shift, _as_pixels(x), scale).relu_()), skips
+
+
+def _needed(span: Span, size: int, levels: int) -> list[Span]:
+    """What a span is made from on each level below, coarsest first: half of it, and a pixel on either side."""
+    found = []
+    for _ in range(levels):
+        size //= 2
+        span = max(0, (span[0] - 1) // 2), min(size, span[1] // 2 + 1)
+        found.append(span)
+    return found[::-1]
+
+
+def _packed(part: Tensor) -> Tensor:
+    """Features without gaps; a copy only where something was cut off."""
+    return part.contiguous(memory_format=torch.channels_last)
 
 
 def _dense_block(layers: Sequence[_Layer], x: Tensor) -> Tensor:

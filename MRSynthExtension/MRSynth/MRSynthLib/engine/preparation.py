@@ -12,7 +12,9 @@ from .checks import checked
 from .errors import InputError
 from .volume import Volume
 
+Window = tuple[tuple[int, int], tuple[int, int]]
 CONTRASTS = ("t1", "t2")
+STEP = 8  # pixels by which windows grow, so that there are few different ones, each of which needs its own code
 SURE = 0.6  # below this confidence the direction has to be said
 
 
@@ -32,6 +34,8 @@ class Prepared:
         The volume in [0, 1], 0 outside.
     slices : ndarray, shape (slices, rows, columns)
         The same for the generator.
+    rows, columns : ndarray of bool, shapes (slices, rows) and (slices, columns)
+        What the result inside is made from, of the slices that come from the generator.
     contrast : Contrast
         What the source is.
     warnings : tuple of str
@@ -42,8 +46,19 @@ class Prepared:
     inside: NDArray[np.bool_]
     source: NDArray[np.float32]
     slices: NDArray[np.float32]
+    rows: NDArray[np.bool_]
+    columns: NDArray[np.bool_]
     contrast: screening.Contrast
     warnings: tuple[str, ...]
+
+    def window(self, chunk: NDArray[np.intp]) -> Window:
+        """Rows and columns that are needed of some slices, as first and one past the last."""
+        found = []
+        for needed in (self.rows, self.columns):
+            marked = np.flatnonzero(needed[chunk].any(axis=0))
+            last = -(-(int(marked[-1]) + 1) // STEP) * STEP
+            found.append((int(marked[0]) // STEP * STEP, min(last, needed.shape[1])))
+        return found[0], found[1]
 
     def restored(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
         """Slices on the volume's grid, shape (k, j, i), 0 outside."""
@@ -87,7 +102,7 @@ def prepare(volume: Volume, frame: str, *, source: str, target: str | None, mask
     space = standard_space.plan(volume, inside, frame)
     slices = space.to_model(unit)
     np.clip(slices, 0, 1, out=slices)
-    return Prepared(volume, space, inside, unit, slices, contrast, (*warnings, *doubts))
+    return Prepared(volume, space, inside, unit, slices, *space.looked_at(inside), contrast, (*warnings, *doubts))
 
 
 def _direction(

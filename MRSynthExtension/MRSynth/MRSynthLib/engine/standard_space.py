@@ -190,6 +190,26 @@ class StandardSpace:
         array = array[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
         return np.ascontiguousarray(array.transpose(np.argsort(self.order)))
 
+    def looked_at(self, inside: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which rows and columns of the slices `to_input` needs for the voxels inside.
+
+        Parameters
+        ----------
+        inside : ndarray of bool, shape (k, j, i)
+
+        Returns
+        -------
+        rows : ndarray of bool, shape (slices, rows)
+        columns : ndarray of bool, shape (slices, columns)
+        """
+        uses = [
+            (interpolation_weights(model, own) != 0).astype(np.float32)
+            for model, own in zip(self.model_axes, self.input_axes, strict=True)
+        ]
+        mask = self.canonical(inside)
+        rows, columns = (uses[0].T @ mask.any(axis=3 - axis) @ uses[axis] > 0 for axis in (1, 2))
+        return rows, columns
+
 
 def _native(axis: Axis, first: int, last: int, *, in_plane: bool) -> Axis:
     """1 mm in plane, slices as acquired unless very thin; around samples `first` to `last`."""

@@ -15,7 +15,7 @@ from . import checkpoint as checkpoints
 from . import devices, intensity, memory
 from .devices import DeviceChoice
 from .errors import DeviceError
-from .preparation import CONTRASTS, SURE, other, prepare
+from .preparation import CONTRASTS, SURE, Prepared, Window, other, prepare
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -195,14 +195,14 @@ class Synthesizer:
             span /= 2
         begin = time.perf_counter()
         synthetic = np.zeros_like(prepared.slices)
-        yield from self._passes(prepared.slices, synthetic, "synthesize", start, span, run)
+        yield from self._passes(prepared, prepared.slices, synthetic, "synthesize", start, span, run)
         run.spent("synthesize", begin)
         if cycle:
             begin = time.perf_counter()
             # What goes back is what the user gets: without the background that the result does not have either.
             kept = synthetic * (prepared.space.to_model(prepared.inside.astype(np.float32)) > 0.5)
             back = np.zeros_like(synthetic)
-            yield from self._passes(kept, back, "cycle", start + span, span, run)
+            yield from self._passes(prepared, kept, back, "cycle", start + span, span, run)
             run.spent("cycle", begin)
 
         yield Progress(STAGES["restore"], "restore", 0.0)
@@ -228,17 +228,24 @@ class Synthesizer:
         yield Progress(1.0, "restore", 0.0, result=result)
 
     def _passes(
-        self, slices: NDArray[np.float32], out: NDArray[np.float32], stage: str, start: float, span: float, run: _Run
+        self,
+        prepared: Prepared,
+        slices: NDArray[np.float32],
+        out: NDArray[np.float32],
+        stage: str,
+        start: float,
+        span: float,
+        run: _Run,
     ) -> Iterator[Progress]:
-        """One pass of the generator over all slices that are not empty, written into `out`."""
-        todo = np.flatnonzero(slices.any(axis=(1, 2)))
+        """One pass of the generator over all slices that are neither empty nor unneeded, written into `out`."""
+        todo = np.flatnonzero(slices.any(axis=(1, 2)) & prepared.rows.any(axis=1))
         pixels = slices.shape[1] * slices.shape[2]
         batch = memory.Batch(self.device.device, pixels)
         begin, done = time.perf_counter(), 0
         while done < len(todo):
             chunk = todo[done : done + batch.size]
             try:
-                out[chunk] = self._forward(slices, chunk)
+                out[chunk] = self._forward(slices, chunk, prepared.window(chunk))
             except (MemoryError, RuntimeError) as error:
                 warning = self._after_out_of_memory(error, batch)
                 batch = batch if batch.size else memory.Batch(self.device.device, pixels)
@@ -250,8 +257,8 @@ class Synthesizer:
             left = (time.perf_counter() - begin) / done * (len(todo) - done)
             yield Progress(start + span * done / len(todo), stage, left)
 
-    def _forward(self, slices: NDArray[np.float32], chunk: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Generator output for the slices `chunk`, shape (n, rows, columns)."""
+    def _forward(self, slices: NDArray[np.float32], chunk: NDArray[np.intp], window: Window) -> NDArray[np.float32]:
+        """Generator output for the slices `chunk`, shape (n, rows, columns), right inside the window."""
         import torch
 
         torch.set_num_threads(self.device.threads)
@@ -261,7 +268,7 @@ class Synthesizer:
         # In float32, cuDNN would round to the ten bits of TF32.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             batch = torch.from_numpy(slices[index]).to(self.device.device)
-            result: NDArray[np.float32] = self._generator(batch)[:, 0].cpu().numpy()
+            result: NDArray[np.float32] = self._generator(batch, window)[:, 0].cpu().numpy()
         return result
 
     def _after_out_of_memory(self, error: Exception, batch: memory.Batch) -> str:

@@ -127,6 +127,19 @@ def test_a_norm_without_scale_leaves_a_constant(kind: type[Convolution]) -> None
     torch.testing.assert_close(ready(net)(x), as_defined(net, x), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "window",
+    [((0, 80), (0, 96)), ((31, 48), (17, 60)), ((0, 1), (95, 96)), ((5, 6), (0, 96)), ((40, 80), (50, 51))],
+    ids=str,
+)
+def test_the_wanted_window_is_as_if_all_were_wanted(window: inference.Window, kind: type[Convolution]) -> None:
+    network, x = ready(trained("DenseUNet")), slices(2, 80, 96)
+    rows, columns = (slice(*span) for span in window)
+    whole, part = network(x, None)[:, :, rows, columns], network(x, window)
+    assert part.shape == x.shape
+    torch.testing.assert_close(part[:, :, rows, columns], whole, rtol=0, atol=1e-5)
+
+
 # --- reduced precision ------------------------------------------------------------------------------------
 
 

@@ -158,6 +158,20 @@ def test_what_the_slices_do_not_cover_is_0(frame: str) -> None:
     assert not back[:, :5].any()
 
 
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("name", GRIDS)
+def test_what_is_not_looked_at_does_not_matter(name: str, frame: str) -> None:
+    volume = on(name)
+    space = planned(volume, frame)
+    inside = blob(volume.shape, tuple(0.4 * n for n in volume.shape), tuple(0.12 * n for n in volume.shape)) > 0.3
+    slices = np.random.default_rng(4).random([axis.size for axis in space.model_axes], dtype=np.float32)
+    expected = space.to_input(slices)[inside]
+    rows, columns = space.looked_at(inside)
+    needed = rows[:, :, None] & columns[:, None, :]
+    assert 0 < needed.sum() < needed.size
+    np.testing.assert_allclose(space.to_input(np.where(needed, slices, np.float32(1e30)))[inside], expected, atol=1e-5)
+
+
 # --- the frames ----------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from MRSynthLib.engine import memory
 from MRSynthLib.engine.checkpoint import read_card
 from MRSynthLib.engine.errors import DeviceError, InputError
 from MRSynthLib.engine.intensity import to_output
+from MRSynthLib.engine.preparation import Window
 from MRSynthLib.engine.synthesis import Progress, Synthesizer
 from MRSynthLib.engine.volume import Volume
 
@@ -27,7 +28,7 @@ class StandIn(nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, window: Window) -> Tensor:
         return self.function(x[:, x.shape[1] // 2, None])
 
 
@@ -39,10 +40,10 @@ class LittleMemory(nn.Module):
         self.generator = generator
         self.slices = slices
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, window: Window) -> Tensor:
         if len(x) > self.slices:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return self.generator(x)
+        return self.generator(x, window)
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def test_neighbouring_slices_are_given_where_the_card_says_so(tiny_checkpoint: P
     assert synthesizer.synthesize(volume).volume.voxels.any()
 
     class Below(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor, window: Window) -> Tensor:
             return x[:, :1]
 
     synthesizer._generator = Below()
@@ -338,6 +339,51 @@ def test_empty_slices_cost_nothing(untrained: Synthesizer) -> None:
     assert sum(seen) == np.count_nonzero(voxels.any(axis=(1, 2)))
 
 
+@pytest.mark.parametrize(
+    ("shape", "spacing", "turn"),
+    [
+        ((12, 30, 26), (1.0, 1.0, 1.0), (0, 0, 0)),
+        ((12, 30, 26), (1.7, 2.1, 3.0), (9, 8, 7)),
+        ((30, 26, 12), (1.3, 3.4, 0.5), (80, 0, 0)),
+    ],
+)
+def test_pixels_that_the_result_is_not_made_from_need_not_be_right(
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    turn: tuple[float, float, float],
+    untrained: Synthesizer,
+) -> None:
+    class Hidden(nn.Module):
+        """Gives what the generator gives, and a huge number outside of the window."""
+
+        def __init__(self, network: Callable[[Tensor, Window | None], Tensor]) -> None:
+            super().__init__()
+            self.network = network
+            self.left_out = 0
+
+        def forward(self, x: Tensor, window: Window) -> Tensor:
+            everywhere = self.network(x, None)
+            rows, columns = (slice(*span) for span in window)
+            result = torch.full_like(everywhere, 1e30)
+            result[:, :, rows, columns] = everywhere[:, :, rows, columns]
+            self.left_out += int((result != everywhere).sum())
+            return result
+
+    head = small_head()
+    voxels = np.resize(head.voxels, shape)
+    volume = Volume(np.pad(voxels, 9), grid(tuple(n + 18 for n in shape), spacing, rotated(axes_of("PSR"), turn)))
+    expected = untrained.synthesize(volume, source="t1", cycle=True)
+    hidden = Hidden(untrained._generator)
+    untrained._generator = hidden
+    result = untrained.synthesize(volume, source="t1", cycle=True)
+    assert hidden.left_out > 0
+    for made, right in ((result.volume, expected.volume), (result.cycle, expected.cycle)):
+        assert made is not None
+        assert right is not None
+        assert right.voxels.any()
+        assert np.abs(made.voxels.astype(int) - right.voxels).max() <= 1
+
+
 # --- out of memory ----------------------------------------------------------------------------------------
 
 
@@ -366,16 +412,16 @@ def pretend_gpu(untrained: Synthesizer, monkeypatch: pytest.MonkeyPatch, slices:
     batches: list[int] = []
     on_cpu = untrained._forward
 
-    def forward(stack: np.ndarray, chunk: np.ndarray) -> np.ndarray:
+    def forward(stack: np.ndarray, chunk: np.ndarray, window: Window) -> np.ndarray:
         device = untrained.device
         if device.device == "cpu":
-            return on_cpu(stack, chunk)
+            return on_cpu(stack, chunk, window)
         if len(chunk) > slices:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         batches.append(len(chunk))
         untrained.device = replace(device, device="cpu")
         try:
-            return on_cpu(stack, chunk)
+            return on_cpu(stack, chunk, window)
         finally:
             untrained.device = device
 
