@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -37,20 +39,22 @@ class Validator:
         }
 
     @torch.no_grad()
-    def __call__(self, generator: nn.Module, device: torch.device) -> tuple[dict[str, float], Tensor | None]:
-        """Scores by name, and one picture.
+    def __call__(
+        self, generators: Mapping[str, nn.Module], device: torch.device
+    ) -> tuple[dict[str, float], Tensor | None]:
+        """Scores by name, and one picture, of the generators by direction, which are in evaluation mode.
 
         PSNR (dB) and SSIM are per slice over its own extent, averaged per subject, then over the subjects; the picture
         (1, h, w) shows, per subject, the middle slice: T1, synthetic T1, T2, synthetic T2.
         """
         scores: dict[str, list[float]] = {}
         rows: list[Tensor] = []
-        generator.eval()
         for name, indices in self.chosen.items():
             row = self.store.rows[indices[0]]
             height, width = (-(-row[k] // LEVELS) * LEVELS for k in ("height", "width"))
             pairs = _extent(self.store.images(np.array(indices)), height, width).to(device)
             for direction, source in (("t1_to_t2", 0), ("t2_to_t1", 1)):
+                generator = generators[direction]
                 made = torch.cat([generator(pairs[i : i + 1, source : source + 1]) for i in range(len(pairs))]).float()
                 target = pairs[:, 1 - source : 2 - source]
                 source_zero = pairs[:, source : source + 1] == 0
@@ -61,7 +65,6 @@ class Validator:
                 scores[f"psnr/{direction}/{name}"] = scores[f"psnr/{direction}"][-1:]
                 middle = len(pairs) // 2
                 rows += [pairs[middle, source], made[middle, 0]]
-        generator.train()
         return {k: float(np.mean(v)) for k, v in scores.items()}, _mosaic(rows) if rows else None
 
 

@@ -54,11 +54,11 @@ def test_papers_unpaired_objective_trains_generator_and_discriminators(tiny, ran
         "losses": {"cycle": {"weight": 10.0}, "adversarial": {"weight": 1.0}},
     }
     run = start(content, random_store, tmp_path)
-    before = [[p.detach().clone() for p in m.parameters()] for m in (run.generator, *run.discriminators)]
+    before = [[p.detach().clone() for p in m.parameters()] for m in run.framework.trained]
     terms = run.optimise(run.batches.draw())
     assert set(terms) == {"cycle", "adversarial", "discriminators"}
     assert all(torch.isfinite(term) for term in terms.values())
-    for module, old in zip((run.generator, *run.discriminators), before, strict=True):
+    for module, old in zip(run.framework.trained, before, strict=True):
         assert any(not torch.equal(p, q) for p, q in zip(module.parameters(), old, strict=True))
 
 
@@ -88,8 +88,8 @@ def test_a_new_run_may_start_from_anothers_average(tiny, random_store, tmp_path)
     first = read_checkpoint(tmp_path / "first")["average"]
     second = start({**tiny, "seed": 9}, random_store, tmp_path / "second", init_from=tmp_path / "first")
     assert second.started_from == f"{tiny['name']}, 0 steps"  # for the card
-    same(first, second.average.state_dict())
-    same(first, {k.removeprefix("module."): v for k, v in second.generator.state_dict().items()})
+    same(first, second.framework.average.state_dict())
+    same(first, {k.removeprefix("module."): v for k, v in second.framework.generator.state_dict().items()})
 
 
 def test_another_configuration_another_frame_and_no_loss_are_refused(tiny, random_store, tmp_path):
@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tiny,
     run = start(tiny, random_store, tmp_path)
     run.save()
     with torch.no_grad():
-        next(run.generator.parameters()).fill_(float("nan"))
+        next(run.framework.generator.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="not finite in step 0"):
         run.train()
     assert all(torch.isfinite(t).all() for t in read_checkpoint(tmp_path)["generator"].values())
