@@ -1,7 +1,7 @@
-"""The generators: DenseU-net of Fu et al. (Table 1), and its two baselines, U-net and ResNet.
+"""The generators: DenseU-net of Fu et al. (Table 1), its two baselines, U-net and ResNet, and two in a row.
 
-All are fully convolutional: input and output are (N, C, H, W) with H and W multiples of 16, intensities in [0, 1].
-Constructor arguments are what a checkpoint's card stores. There is no training code here.
+All are fully convolutional: input (N, C, H, W) and output (N, 1, H, W) with H and W multiples of 16, intensities in
+[0, 1]. Constructor arguments are what a checkpoint's card stores. There is no training code here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch.nn import functional
 
 BOTTLENECK = 4  # a dense layer's 1x1 convolution has 4 x growth channels (Huang et al. 2017, DenseNet-B)
 COMPRESSION = 2  # a transition halves the channels (DenseNet-C)
+RESIZING = ("nearest", "bilinear")
+UPSAMPLING = (*RESIZING, "transposed")
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -25,6 +27,33 @@ def _norm(kind: str, channels: int) -> nn.Module:
     if kind == "none":
         return nn.Identity()
     raise ValueError(f"norm is {kind!r}; expected 'batch', 'instance' or 'none'")
+
+
+def _resize(kind: str) -> nn.Upsample:
+    """To twice the height and width, without parameters."""
+    return nn.Upsample(scale_factor=2, mode=kind, align_corners=False if kind == "bilinear" else None)
+
+
+def _upsampling(kind: str, transposed: nn.ConvTranspose2d) -> nn.Module:
+    """To twice the size: by the transposed convolution given, or resized and then convolved 3x3 to its channels.
+
+    The latter leaves no checkerboard (Odena et al. 2016).
+    """
+    if kind not in UPSAMPLING:
+        raise ValueError(f"upsampling is {kind!r}; expected one of {UPSAMPLING}")
+    if kind == "transposed":
+        return transposed
+    return nn.Sequential(_resize(kind), nn.Conv2d(transposed.in_channels, transposed.out_channels, 3, padding=1))
+
+
+def _start_in_the_middle(last: nn.Module, output: Output) -> None:
+    """The clip passes no gradient outside [0, 1]: start within, so that no pixel is born dead."""
+    *_, last = last.modules()
+    assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
+    if not last.weight.is_meta:
+        assert last.bias is not None
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.constant_(last.bias, 0.0 if output.kind == "sigmoid" else 0.3)
 
 
 class Output(nn.Module):
@@ -104,6 +133,8 @@ class DenseUNet(nn.Module):
     output : {'relu_clip', 'sigmoid', 'softclip'}
     in_channels : int
         1, or more for neighbouring slices.
+    upsampling : {'nearest', 'bilinear', 'transposed'}
+        2x2 upsampling of Table 1: by repetition, by interpolation, or by a transposed convolution 2x2.
 
     Notes
     -----
@@ -119,10 +150,13 @@ class DenseUNet(nn.Module):
         norm: str = "batch",
         output: str = "relu_clip",
         in_channels: int = 1,
+        upsampling: str = "nearest",
     ) -> None:
         super().__init__()
         if len(blocks) != 4:
             raise ValueError(f"blocks is {tuple(blocks)}; expected four numbers, as Table 1 has four dense blocks")
+        if upsampling not in UPSAMPLING:
+            raise ValueError(f"upsampling is {upsampling!r}; expected one of {UPSAMPLING}")
         channels = 2 * growth
         self.convolution1 = ConvNorm(in_channels, channels, 7, norm)
         self.pooling = nn.MaxPool2d(3, stride=2, padding=1)
@@ -138,10 +172,13 @@ class DenseUNet(nn.Module):
                 self.transitions.append(Transition(channels, norm))
                 channels //= COMPRESSION
         self.bottom = nn.Sequential(_norm(norm, channels), nn.ReLU())
-        self.upsampling = nn.Upsample(scale_factor=2, mode="nearest")
+        # One for all levels, as it has no parameters; or one each.
+        self.upsampling = nn.ModuleList() if upsampling == "transposed" else _resize(upsampling)
         self.decoder = nn.ModuleList()
         for skip in reversed(skips):
             width = max(skip // 2, BOTTLENECK * growth)
+            if isinstance(self.upsampling, nn.ModuleList):
+                self.upsampling.append(nn.ConvTranspose2d(channels, channels, 2, stride=2))
             self.decoder.append(ConvNorm(channels + skip, width, 3, norm))
             channels = width
         self.convolution2 = nn.Conv2d(channels, 1, 1)
@@ -153,10 +190,7 @@ class DenseUNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
-        # The clip passes no gradient outside [0, 1]: start in the middle, so that no pixel is born dead.
-        nn.init.normal_(self.convolution2.weight, std=0.01)
-        assert self.convolution2.bias is not None
-        nn.init.constant_(self.convolution2.bias, 0.3 if self.output.kind == "relu_clip" else 0.0)
+        _start_in_the_middle(self.convolution2, self.output)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""
@@ -169,8 +203,9 @@ class DenseUNet(nn.Module):
                 skips.append(x)
                 x = self.transitions[index](x)
         x = self.bottom(x)
-        for convolution, skip in zip(self.decoder, reversed(skips), strict=True):
-            x = convolution(torch.cat([self.upsampling(x), skip], dim=1))
+        each = self.upsampling if isinstance(self.upsampling, nn.ModuleList) else [self.upsampling] * len(skips)
+        for upsampling, convolution, skip in zip(each, self.decoder, reversed(skips), strict=True):
+            x = convolution(torch.cat([upsampling(x), skip], dim=1))
         return self.output(self.convolution2(x))
 
 
@@ -180,7 +215,14 @@ class UNet(nn.Module):
     Four levels instead of pix2pix's seven or eight, so that any H and W that are multiples of 16 fit.
     """
 
-    def __init__(self, base: int = 64, norm: str = "instance", output: str = "relu_clip", in_channels: int = 1) -> None:
+    def __init__(
+        self,
+        base: int = 64,
+        norm: str = "instance",
+        output: str = "relu_clip",
+        in_channels: int = 1,
+        upsampling: str = "transposed",
+    ) -> None:
         super().__init__()
         widths = [base, 2 * base, 4 * base, 8 * base]
         self.down = nn.ModuleList()
@@ -194,11 +236,13 @@ class UNet(nn.Module):
             channels = width
         self.up = nn.ModuleList()
         for width in [4 * base, 2 * base, base]:
-            deconvolution = nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1)
-            self.up.append(nn.Sequential(nn.ReLU(), deconvolution, _norm(norm, width)))
+            up = _upsampling(upsampling, nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1))
+            self.up.append(nn.Sequential(nn.ReLU(), up, _norm(norm, width)))
             channels = 2 * width
-        self.last = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(channels, 1, 4, stride=2, padding=1))
+        last = _upsampling(upsampling, nn.ConvTranspose2d(channels, 1, 4, stride=2, padding=1))
+        self.last = nn.Sequential(nn.ReLU(), last)
         self.output = Output(output)
+        _start_in_the_middle(self.last, self.output)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""
@@ -240,6 +284,7 @@ class ResNet(nn.Module):
         norm: str = "instance",
         output: str = "relu_clip",
         in_channels: int = 1,
+        upsampling: str = "transposed",
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [
@@ -251,18 +296,55 @@ class ResNet(nn.Module):
             layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), _norm(norm, 2 * width), nn.ReLU()]
         layers += [ResidualBlock(4 * base, norm) for _ in range(blocks)]
         for width in (4 * base, 2 * base):
-            up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
-            layers += [up, _norm(norm, width // 2), nn.ReLU()]
+            transposed = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
+            layers += [_upsampling(upsampling, transposed), _norm(norm, width // 2), nn.ReLU()]
         layers.append(nn.Conv2d(base, 1, 7, padding=3, padding_mode="reflect"))
         self.body = nn.Sequential(*layers)
         self.output = Output(output)
+        _start_in_the_middle(self.body, self.output)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""
         return self.output(self.body(x))
 
 
-GENERATORS: dict[str, type[nn.Module]] = {"DenseUNet": DenseUNet, "UNet": UNet, "ResNet": ResNet}
+class AutoContext(nn.Module):
+    """Auto-context refinement (Nie et al. 2018): a second generator sees the input and what the first made of it.
+
+    Parameters
+    ----------
+    first, second : dict
+        ``name`` and ``arguments`` of a generator each. The first is a trained one, which stays as it is.
+    in_channels : int
+        Of the input; both are given it.
+    """
+
+    def __init__(self, first: dict[str, Any], second: dict[str, Any], in_channels: int = 1) -> None:
+        super().__init__()
+        self.first, self.second = (
+            build(about["name"], {**about.get("arguments", {}), "in_channels": channels})
+            for about, channels in ((first, in_channels), (second, in_channels + 1))
+        )
+        self.first.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> AutoContext:
+        """Only the second; the first keeps its batch statistics."""
+        super().train(mode)
+        self.first.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 1, H, W)."""
+        refined: Tensor = self.second(torch.cat([x, self.first(x)], dim=1))
+        return refined
+
+
+GENERATORS: dict[str, type[nn.Module]] = {
+    "DenseUNet": DenseUNet,
+    "UNet": UNet,
+    "ResNet": ResNet,
+    "AutoContext": AutoContext,
+}
 
 
 def build(name: str, arguments: dict[str, Any]) -> nn.Module:
@@ -277,5 +359,5 @@ def build(name: str, arguments: dict[str, Any]) -> nn.Module:
         raise ValueError(f"no generator named {name!r}; there are {', '.join(sorted(GENERATORS))}")
     try:
         return GENERATORS[name](**arguments)
-    except TypeError as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"arguments {arguments} do not fit {name}: {error}") from error

@@ -12,7 +12,7 @@
 6. *Pixels that nobody asks for* are left out of the decoder, whose pixels depend on their surroundings alone. (In the
    encoder all are needed: by way of the coarse levels, every pixel depends on all others.)
 
-Everything else (the baselines, instance norm, Apple GPUs) runs as it is defined.
+Everything else (the baselines, instance norm, other ways of upsampling, Apple GPUs) runs as it is defined.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .convolutions import Convolution, Place, fastest
-from .generators import DenseLayer, DenseUNet
+from .generators import AutoContext, DenseLayer, DenseUNet
 
 Span = tuple[int, int]  # first, and one past the last
 Window = tuple[Span, Span]  # rows and columns
@@ -53,6 +53,8 @@ def ready(generator: nn.Module, device: str = "cpu", precision: str = "fp32") ->
         Takes a float32 tensor (N, C, H, W) on `device`, H and W multiples of 16, and the window that is wanted (None
         for all), to float32 (N, 1, H, W). Outside of the window its pixels may be wrong, or 0.
     """
+    if isinstance(generator, AutoContext):
+        return InARow(*(ready(part, device, precision) for part in (generator.first, generator.second)))
     place = Place(torch.device(device), DTYPES[precision])
     if isinstance(generator, DenseUNet) and FusedDenseUNet.covers(generator, place):
         return FusedDenseUNet(generator, place)
@@ -76,6 +78,17 @@ class AsDefined:
         with torch.inference_mode(), torch.autocast(self.place.device.type, self.place.dtype, enabled=reduced):
             result: Tensor = self.generator(x).float()
         return result
+
+
+class InARow:
+    """Auto-context: the second network is given the input and what the first makes of all of it."""
+
+    def __init__(self, first: Network, second: Network) -> None:
+        self.first, self.second = first, second
+
+    def __call__(self, x: Tensor, window: Window | None = None) -> Tensor:
+        """(N, C, H, W) to (N, 1, H, W)."""
+        return self.second(torch.cat([x, self.first(x, None)], dim=1), window)
 
 
 class FusedDenseUNet:
@@ -109,10 +122,11 @@ class FusedDenseUNet:
 
     @staticmethod
     def covers(net: DenseUNet, place: Place) -> bool:
-        """Whether the norms are fixed ones, no block is empty, and the device is of a kind that this was made for."""
+        """Whether norms are fixed, upsampling repeats, no block is empty, and the device is of a known kind."""
         blocks: Stage = net.dense_blocks
         fixed = not net.training and not any(isinstance(module, nn.InstanceNorm2d) for module in net.modules())
-        return fixed and all(map(len, blocks)) and place.device.type in ("cpu", "cuda")
+        repeats = isinstance(net.upsampling, nn.Upsample) and net.upsampling.mode == "nearest"
+        return fixed and repeats and all(map(len, blocks)) and place.device.type in ("cpu", "cuda")
 
     def __call__(self, x: Tensor, window: Window | None = None) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from MRSynthLib.engine.generators import GENERATORS, DenseUNet, Output, ResNet, UNet, build
+from MRSynthLib.engine.generators import UPSAMPLING, AutoContext, DenseUNet, Output, ResNet, UNet, build
 
 SMALL: dict[str, dict[str, Any]] = {
     "DenseUNet": {"growth": 2, "blocks": [1, 2, 1, 1]},
@@ -128,7 +128,7 @@ def test_a_slice_takes_1_42_gmac() -> None:
 # --- what every generator promises --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("name", sorted(SMALL))
 @pytest.mark.parametrize(("height", "width"), [(32, 16), (16, 48), (48, 80), (112, 64)])
 def test_any_height_and_width_that_are_multiples_of_16(name: str, height: int, width: int) -> None:
     net = build(name, SMALL[name]).eval()
@@ -139,7 +139,7 @@ def test_any_height_and_width_that_are_multiples_of_16(name: str, height: int, w
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_output_lies_between_0_and_1_in_every_variant(name: str, norm: str, output: str) -> None:
     net = build(name, {**SMALL[name], "norm": norm, "output": output})
     for mode in (net.train(), net.eval()):
@@ -149,14 +149,37 @@ def test_output_lies_between_0_and_1_in_every_variant(name: str, norm: str, outp
         assert 0 <= out.min() <= out.max() <= 1
 
 
-@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("upsampling", UPSAMPLING)
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_every_way_of_upsampling_keeps_the_size_and_learns(name: str, upsampling: str) -> None:
+    net = build(name, {**SMALL[name], "upsampling": upsampling})
+    out = net(torch.rand(2, 1, 48, 32))
+    assert out.shape == (2, 1, 48, 32)
+    out.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    resized = [m for m in net.modules() if isinstance(m, nn.Upsample)]
+    assert {m.mode for m in resized} == (set() if upsampling == "transposed" else {upsampling})
+    learned = any(isinstance(m, nn.ConvTranspose2d) for m in net.modules())
+    assert learned == (upsampling == "transposed")
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_every_generator_starts_within_the_clip(name: str, output: str) -> None:
+    """Where all pixels of a fresh generator lie beyond it, nothing is ever learnt."""
+    with torch.inference_mode():
+        out = build(name, {**SMALL[name], "output": output})(torch.rand(2, 1, 32, 32))
+    assert ((out > 0.01) & (out < 0.99)).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_neighbouring_slices_as_channels(name: str) -> None:
     net = build(name, {**SMALL[name], "in_channels": 3}).eval()
     with torch.inference_mode():
         assert net(torch.rand(2, 3, 32, 32)).shape == (2, 1, 32, 32)
 
 
-@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_slices_of_a_batch_do_not_see_each_other(name: str) -> None:
     net = build(name, SMALL[name]).eval()
     x = torch.rand(3, 1, 32, 32)
@@ -164,7 +187,7 @@ def test_slices_of_a_batch_do_not_see_each_other(name: str) -> None:
         torch.testing.assert_close(net(x)[1:2], net(x[1:2]), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_state_dict_round_trip(name: str) -> None:
     net, other = build(name, SMALL[name]), build(name, SMALL[name])
     net(torch.rand(2, 1, 32, 32))  # moves the running statistics of batch norm
@@ -174,7 +197,7 @@ def test_state_dict_round_trip(name: str) -> None:
         assert torch.equal(net.eval()(x), other.eval()(x))
 
 
-@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_every_parameter_of_a_fresh_generator_learns(name: str) -> None:
     net = build(name, SMALL[name])
     net(torch.rand(2, 1, 32, 32)).square().mean().backward()
@@ -198,6 +221,39 @@ def test_softclip_is_linear_in_between_and_smooth_at_the_ends() -> None:
     assert (x.grad > 0).all()
 
 
+# --- two in a row ---------------------------------------------------------------------------------------------
+
+
+def in_a_row(in_channels: int = 1) -> AutoContext:
+    stages = ({"name": "DenseUNet", "arguments": SMALL["DenseUNet"]}, {"name": "UNet", "arguments": SMALL["UNet"]})
+    net = build("AutoContext", dict(zip(("first", "second"), stages, strict=True)) | {"in_channels": in_channels})
+    assert isinstance(net, AutoContext)
+    return net
+
+
+def test_auto_context_shows_the_second_generator_the_input_and_the_firsts_output() -> None:
+    net, x = in_a_row(3).eval(), torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(net(x), net.second(torch.cat([x, net.first(x)], dim=1)))
+
+
+def test_auto_context_trains_the_second_generator_alone() -> None:
+    net = in_a_row().train()
+    before = {name: tensor.clone() for name, tensor in net.first.state_dict().items()}
+    net(torch.rand(2, 1, 32, 32)).square().mean().backward()
+    assert not net.first.training and net.second.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.first.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.first.parameters())
+    assert all(parameter.grad is not None for parameter in net.second.parameters())
+
+
+def test_a_cycle_through_auto_context_has_a_gradient_through_its_first_generator() -> None:
+    net, x = in_a_row().eval(), torch.rand(1, 1, 32, 32, requires_grad=True)
+    net.second.down[0][0].weight.data[:, :1] = 0  # the second generator sees nothing but the first one's output
+    net(x).sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+
+
 # --- what a card may ask for ----------------------------------------------------------------------------
 
 
@@ -212,6 +268,10 @@ def test_softclip_is_linear_in_between_and_smooth_at_the_ends() -> None:
         ("DenseUNet", {"norm": "layer"}, "layer"),
         ("UNet", {"output": "tanh"}, "tanh"),
         ("ResNet", {"norm": "layer"}, "layer"),
+        *((name, {"upsampling": "cubic"}, "cubic") for name in SMALL),
+        ("AutoContext", {}, "AutoContext"),
+        ("AutoContext", {"first": {}, "second": {}}, "AutoContext"),
+        ("AutoContext", {"first": {"name": "Linear"}, "second": {"name": "UNet"}}, "Linear"),
     ],
 )
 def test_unknown_names_and_arguments_are_refused_by_name(name: str, arguments: dict[str, Any], said: str) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from MRSynthLib.engine import checkpoint, convolutions, inference
 from MRSynthLib.engine.convolutions import Convolution, PackedConvolution, Place
-from MRSynthLib.engine.generators import GENERATORS, build
-from MRSynthLib.engine.inference import AsDefined, FusedDenseUNet, ready
+from MRSynthLib.engine.generators import UPSAMPLING, build
+from MRSynthLib.engine.inference import AsDefined, FusedDenseUNet, InARow, ready
 
 SMALL: dict[str, dict[str, Any]] = {
     "DenseUNet": {"growth": 6, "blocks": [1, 2, 3, 2]},
@@ -50,6 +50,8 @@ def trained(name: str, **arguments: Any) -> nn.Module:
                 module.weight.normal_(0.5, 0.5)
                 module.weight[0] = 0
                 module.bias.normal_(0.1, 0.3)
+        *_, last = (module for module in net.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d))
+        last.weight.normal_(0, 0.1)  # a fresh one is nearly constant
     return net.eval()
 
 
@@ -71,7 +73,7 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 @pytest.mark.parametrize("output", ["relu_clip", "sigmoid", "softclip"])
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_every_variant_is_the_function_of_its_definition(
     name: str, norm: str, output: str, kind: type[Convolution]
 ) -> None:
@@ -79,6 +81,26 @@ def test_every_variant_is_the_function_of_its_definition(
     expected = as_defined(net, x)
     assert expected.std() > 1e-3  # something is there to be compared
     torch.testing.assert_close(ready(net)(x), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLING)
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_every_way_of_upsampling_is_the_function_of_its_definition(name: str, upsampling: str) -> None:
+    net, x = trained(name, upsampling=upsampling), slices()
+    torch.testing.assert_close(ready(net)(x), as_defined(net, x), rtol=0, atol=1e-5)
+
+
+def test_two_generators_in_a_row_are_the_function_of_their_definition(kind: type[Convolution]) -> None:
+    stage = {"name": "DenseUNet", "arguments": SMALL["DenseUNet"]}
+    net, x = build("AutoContext", {"first": stage, "second": stage, "in_channels": 3}).eval(), slices(2, 80, 96, 3)
+    with torch.no_grad():
+        for part in (net.first, net.second):
+            part.convolution2.weight.normal_(0, 0.1)
+    network, expected = ready(net), as_defined(net, x)
+    assert isinstance(network, InARow) and type(network.first) is type(network.second) is FusedDenseUNet
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-5)
+    part = network(x, ((31, 48), (17, 60)))[:, :, 31:48, 17:60]
+    torch.testing.assert_close(part, expected[:, :, 31:48, 17:60], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 64), (80, 48)])
@@ -191,6 +213,8 @@ def test_the_baselines_run_in_bf16_by_mixed_precision(name: str) -> None:
         ("DenseUNet", {"norm": "none"}, FusedDenseUNet),
         ("DenseUNet", {"norm": "instance"}, AsDefined),
         ("DenseUNet", {"blocks": [1, 0, 1, 1]}, AsDefined),
+        ("DenseUNet", {"upsampling": "bilinear"}, AsDefined),
+        ("DenseUNet", {"upsampling": "transposed"}, AsDefined),
         ("UNet", {"norm": "batch"}, AsDefined),
         ("ResNet", {}, AsDefined),
     ],
