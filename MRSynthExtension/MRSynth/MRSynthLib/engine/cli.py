@@ -1,4 +1,4 @@
-"""The command `mrsynth`: synthesize, dicom list, send, info, models, devices, demo."""
+"""The command `mrsynth`: synthesize, batch, dicom list, send, info, models, devices, demo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .. import __version__
-from . import dicom_cli, models_cli
+from . import batch_cli, dicom_cli, models_cli
 from .errors import InputError, OutputError
 from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals
 from .provenance import description, facts, sidecar, sidecar_path
@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if argv[:1] == ["demo"]:  # has a parser of its own
                 return _demo(argv[1:])
             arguments = _parser().parse_args(argv)
+            if wrong := getattr(arguments, "wrong_usage", lambda _: "")(arguments):
+                raise _UsageError(wrong)
             with own_stdout() as out:
                 return int(arguments.run(arguments, out))
     except (Exception, KeyboardInterrupt) as error:
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("--quiet", action="store_true", help="print errors only")
 
+    batch_cli.add_command(commands, EXIT_CODES)
     models_cli.add_commands(commands)
     commands.add_parser("demo", help="one brain through the whole job")
     return parser

@@ -70,6 +70,28 @@ ERRORS: dict[str, ErrorKind] = {
         "input", "The mask lies elsewhere in space than the volume.", "Give a mask of the same patient space."
     ),
     "mask-unreadable": ErrorKind("input", "The mask could not be read as a label volume.", "Check the mask file."),
+    "batch-list": ErrorKind(
+        "input", "The list of examinations cannot be used.", "Give a table with the columns subject, t1 and t2."
+    ),
+    "batch-nothing": ErrorKind(
+        "input", "There is no examination to work on.", "Check the path; name the layout with --layout."
+    ),
+    "batch-doubled": ErrorKind(
+        "input", "Several examinations have the same name.", "Name each differently, or list them in a CSV file."
+    ),
+    "batch-running": ErrorKind(
+        "output", "Another batch run works in this output folder.", "Wait until it has ended, or choose another folder."
+    ),
+    "batch-scheduler": ErrorKind(
+        "device",
+        "The cluster's scheduler cannot be reached, or a worker does not fit.",
+        "Check address and workers; run the same command again to go on.",
+    ),
+    "batch-package": ErrorKind(
+        "install",
+        "A Python package that batch runs on several workers need is not installed.",
+        "pip install 'mrsynth[batch]'.",
+    ),
     "score-not-synthetic": ErrorKind(
         "input", "The volume to score is not one that MRSynth made.", "Choose a synthetic volume."
     ),

@@ -1,0 +1,202 @@
+"""What there is to work on: the examinations of folders, BIDS datasets, CSV lists and DICOM exports."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import InputError
+from .files import ITK, NIFTI, ending
+
+LAYOUTS = ("folder", "bids", "csv", "dicom")
+IMAGES = (*NIFTI, *ITK)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One acquired volume of an examination.
+
+    Attributes
+    ----------
+    path : Path
+        An image file, or the folder of a DICOM series.
+    contrast : {'t1', 't2'} or None
+        None where neither name nor tags tell.
+    stem : str
+        How the files that are made from it begin.
+    files : tuple of Path
+        Of a DICOM series, in the order of the slices; else empty.
+    series : str
+        SeriesInstanceUID of a DICOM series, and its part, as in "1.2.3#2".
+    reason : str
+        Why it is taken for this contrast.
+    """
+
+    path: Path
+    contrast: str | None
+    stem: str
+    files: tuple[Path, ...] = ()
+    series: str = ""
+    reason: str = "name"
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The volumes of one person from one visit.
+
+    Attributes
+    ----------
+    subject, session : str
+        For people and for the report.
+    folder : str
+        Where its results go, relative to the output folder, with "/" between the parts.
+    scans : tuple of Scan
+    layout : {'folder', 'bids', 'csv', 'dicom'}
+    mask : Path or None
+        Brain mask.
+    problem : InputError or None
+        Why it cannot be worked on.
+    """
+
+    subject: str
+    session: str
+    folder: str
+    scans: tuple[Scan, ...]
+    layout: str
+    mask: Path | None = None
+    problem: InputError | None = None
+
+    @property
+    def name(self) -> str:
+        """Subject and session, for messages."""
+        return f"{self.subject} {self.session}".strip()
+
+
+def find(inputs: Sequence[Path], output: Path, layout: str = "auto") -> list[Examination]:
+    """All examinations of all inputs, in the order in which they are to be worked on.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        Folders of studies, BIDS datasets, CSV lists, DICOM exports, or single image files.
+    output : Path
+        The output folder: what lies in it is no input.
+    layout : str
+        One of `LAYOUTS` for all inputs, or 'auto'.
+
+    Raises
+    ------
+    InputError
+        input-not-found, input-not-an-image, batch-list, batch-nothing.
+    OutputError
+        output-is-input.
+    """
+    from . import batch_bids, batch_csv, batch_dicom, batch_folder
+
+    readers = {
+        "folder": batch_folder.find,
+        "bids": batch_bids.find,
+        "csv": batch_csv.find,
+        "dicom": batch_dicom.find,
+    }
+    found: list[Examination] = []
+    for path in inputs:
+        check_apart(path, output)
+        kind = layout if layout != "auto" else layout_of(path, output)
+        found += readers[kind](path, output)
+    if not found:
+        seen = f"{', '.join(repr(str(path)) for path in inputs)} holds no volumes that are T1, T2 or unnamed."
+        raise InputError("batch-nothing", seen, "a folder of studies, a BIDS dataset, a CSV list or a DICOM export.")
+    return found
+
+
+def check_apart(path: Path, output: Path) -> None:
+    """Refuse an output folder that is an input, or that an input lies in.
+
+    Raises
+    ------
+    InputError
+        input-not-found.
+    OutputError
+        output-is-input.
+    """
+    from .errors import OutputError
+
+    try:
+        if not path.exists():
+            raise InputError("input-not-found", f"There is no '{path}'.", "the path of a folder or file.")
+        here, there = path.resolve(), output.resolve()
+    except OSError as error:
+        raise InputError("input-not-found", f"{error}.", "the path of a folder or file.") from error
+    if there == here or (path.is_dir() and there in here.parents):
+        seen = f"'{output}' is the input or holds it."
+        raise OutputError("output-is-input", seen, "an output folder beside the input, or a folder in it.")
+
+
+def layout_of(path: Path, output: Path) -> str:
+    """Which of `LAYOUTS` an input is."""
+    if path.is_file():
+        return "csv" if ending(path) in (".csv", ".tsv", ".txt") else "folder"
+    if (path / "dataset_description.json").is_file() or _has_bids_subjects(path):
+        return "bids"
+    return "folder" if any(ending(file) in IMAGES for file in files_below(path, output)) else "dicom"
+
+
+def _has_bids_subjects(path: Path) -> bool:
+    return any(next(path.glob(pattern), None) is not None for pattern in ("sub-*/anat", "sub-*/ses-*/anat"))
+
+
+def files_below(folder: Path, output: Path) -> Iterator[Path]:
+    """The regular files of a folder, sorted, but those of the output folder and hidden ones.
+
+    Links to folders are followed, each folder once, so that a loop of links comes to an end.
+
+    Raises
+    ------
+    InputError
+        input-not-found: a folder cannot be listed.
+    """
+    skipped = _identity(output) if output.is_dir() else None
+    seen: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise InputError("input-not-found", f"'{error.filename}' cannot be read ({error.strerror}).", "a readable one.")
+
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        kept = []
+        for name in sorted(folders):
+            identity = _identity(Path(parent, name))
+            if not name.startswith(".") and identity not in (None, skipped) and identity not in seen:
+                seen.add(identity)
+                kept.append(name)
+        folders[:] = kept
+        for name in sorted(names):
+            path = Path(parent, name)
+            if not name.startswith(".") and _is_regular(path):
+                yield path
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # a link to nowhere, or to itself
+        return False
+
+
+def unique_folders(found: Iterable[Examination]) -> dict[str, list[Examination]]:
+    """Examinations by the folder that their results go to."""
+    places: dict[str, list[Examination]] = {}
+    for examination in found:
+        places.setdefault(examination.folder, []).append(examination)
+    return places

@@ -1,0 +1,83 @@
+"""A folder of studies, one folder per examination or all in one, told apart by their names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from . import batch_names
+from .batch_cohort import IMAGES, Examination, Scan, files_below
+from .files import ending
+from .provenance import sidecar_path
+
+_Found = tuple[Path, tuple[str, ...]]  # a file, and its path below the input without the file's ending
+
+
+def find(path: Path, output: Path) -> list[Examination]:
+    """The examinations of a folder, or of one file.
+
+    A folder with at most one T1 and one T2 is an examination, also if each lies in a folder of its own, as in
+    ``anna/T1/x.nii.gz`` and ``anna/T2/y.nii.gz``. Where there are more, and in the input folder itself, names are
+    compared without their words for the contrast: ``anna_T1.nii.gz`` and ``anna_T2.nii.gz`` belong together.
+    What its own sidecar calls synthetic is passed over, as is what the names call something else (FLAIR, T1c, seg).
+    """
+    root = path if path.is_dir() else path.parent
+    files = files_below(path, output) if path.is_dir() else [path]
+    by_folder: dict[tuple[str, ...], list[tuple[_Found, str | None]]] = {}
+    for file in files:
+        if ending(file) not in IMAGES or is_synthetic(file):
+            continue
+        parts = (*file.relative_to(root).parts[:-1], stem_of(file))
+        contrast, other = batch_names.contrast_of(parts)
+        if not other:
+            folder = _cleaned(parts[:-1])
+            by_folder.setdefault(folder, []).append(((file, parts), contrast))
+    examinations: list[Examination] = []
+    for folder, found in by_folder.items():
+        for key, members in _grouped(folder, found).items():
+            examinations.append(_examination(key, members, path))
+    return examinations
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without its ending (".nii.gz" is one)."""
+    return path.name[: -len(ending(path))] if ending(path) else path.name
+
+
+def is_synthetic(path: Path) -> bool:
+    """Whether the sidecar of a file says that it was computed."""
+    beside = sidecar_path(path)
+    try:
+        document = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("synthetic") is True
+
+
+def _cleaned(parts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(filter(None, (batch_names.without_contrast(part) for part in parts)))
+
+
+def _grouped(
+    folder: tuple[str, ...], found: list[tuple[_Found, str | None]]
+) -> dict[tuple[str, ...], list[tuple[_Found, str | None]]]:
+    """Members by examination: the folder as a whole, where that cannot mix two people, else by name."""
+    contrasts = [contrast for _, contrast in found]
+    if folder and all(contrasts.count(one) <= 1 for one in ("t1", "t2", None)):
+        return {folder: found}
+    groups: dict[tuple[str, ...], list[tuple[_Found, str | None]]] = {}
+    for (file, parts), contrast in found:
+        stem = batch_names.without_contrast(parts[-1], incidental=True)
+        if not stem and not folder:
+            stem = parts[-1]
+        key = (*folder, stem) if stem and (not folder or stem != folder[-1]) else folder
+        groups.setdefault(key, []).append(((file, parts), contrast))
+    return groups
+
+
+def _examination(key: tuple[str, ...], members: list[tuple[_Found, str | None]], path: Path) -> Examination:
+    name = "/".join(key) or path.name
+    stem = (key[-1] if key else "") or batch_names.without_contrast(stem_of(path)) or "volume"
+    scans = tuple(Scan(file, contrast, stem) for (file, _), contrast in members)
+    return Examination(name, "", str(PurePosixPath(*key)) if key else stem, scans, "folder")
