@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mrsynth_training import data_cli, study_cli
 from mrsynth_training.errors import TrainingError
 from MRSynthLib.engine.errors import MRSynthError
 
-PROTOCOLS = ("paper", "brain", "lesion", "drift", "shift")
+PROTOCOLS = ("paper", "brain", "lesion", "drift", "shift", "peer:selfrdb", "peer:resvit", "peer:syndiff", "tissue")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,13 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mrsynth-train", description="Train MRSynth's self-inverse generator.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    prepare = commands.add_parser("prepare", help="volumes to a slice store")
-    prepare.add_argument("data", type=Path, help="folder with one sub-folder per study (plain or BraTS file names)")
-    prepare.add_argument("-o", "--store", type=Path, required=True, help="folder of the slice store to write")
-    prepare.add_argument("--frame", choices=("native", "paper"), default="native")
-    prepare.add_argument("--validation", nargs="*", default=[], metavar="PATIENT", help="patients kept out of training")
-    prepare.add_argument("--jobs", type=int, default=1, help="studies prepared at once")
-    prepare.set_defaults(command=_prepare)
+    data_cli.add(commands)
 
     train = commands.add_parser("train", help="train, or continue a run exactly where it stopped")
     train.add_argument("config", type=Path, help="the experiment's YAML file")
@@ -56,7 +51,28 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="only these scores")
     evaluate.add_argument("-o", "--output", type=Path, help="JSON file to write")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; always in fp32")
+    evaluate.add_argument("--jobs", type=int, default=1, help="studies scored at once")
     evaluate.set_defaults(command=_evaluate)
+
+    compare = commands.add_parser("compare", help="checkpoints and simple baselines, with paired statistics")
+    compare.add_argument(
+        "--models", nargs="+", required=True, metavar="[NAME=]MODEL", help="the first is tested against the others"
+    )
+    compare.add_argument("--data", type=Path, required=True, help="folder with one sub-folder per study")
+    compare.add_argument("--subjects", nargs="+", default=[], metavar="SUBJECT", help="only these studies")
+    compare.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="only these scores")
+    compare.add_argument(
+        "--no-baselines",
+        dest="baselines",
+        action="store_false",
+        help="without identity, histogram matching, regression",
+    )
+    compare.add_argument("-o", "--output", type=Path, required=True, help="folder for compare.json and compare.md")
+    compare.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; always in fp32")
+    compare.add_argument("--jobs", type=int, default=1, help="studies scored at once")
+    compare.set_defaults(command=_compare)
+
+    study_cli.add(commands)
 
     export = commands.add_parser("export", help="a run's averaged generator as a checkpoint with its card")
     export.add_argument("run", type=Path, help="folder of the run")
@@ -85,14 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare(options: argparse.Namespace) -> int:
-    from mrsynth_training.preparation import prepare
-
-    prepare(options.data, options.store, options.frame, validation=options.validation, jobs=options.jobs)
-    print(f"slice store written to {options.store}")
-    return 0
-
-
 def _train(options: argparse.Namespace) -> int:
     import torch
 
@@ -118,20 +126,46 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mrsynth_training import evaluation
-    from MRSynthLib.engine.synthesis import Synthesizer
+    from mrsynth_training import candidates, evaluation
 
     results = evaluation.evaluate(
-        Synthesizer(options.model, device=options.device, precision="fp32"),
+        [candidates.network(options.model, options.device)],
         options.data,
         subjects=options.subjects,
         protocols=options.protocols,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
-    )
+        jobs=options.jobs,
+        report=_to_stderr,
+    )[0]
     if options.output:
         evaluation.write(results, options.output)
     print(evaluation.table(results))
     return TrainingError.exit_code if results["failures"] else 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from mrsynth_training import candidates, compare, evaluation
+
+    named = [model.rpartition("=") for model in options.models]
+    comparison = compare.compare(
+        [candidates.network(model, options.device, name or None) for name, _, model in named],
+        options.data,
+        with_baselines=options.baselines,
+        subjects=options.subjects,
+        protocols=options.protocols,
+        jobs=options.jobs,
+        report=_to_stderr,
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    evaluation.write(comparison, options.output / "compare.json")
+    text = compare.markdown(comparison)
+    (options.output / "compare.md").write_text(text, encoding="utf-8")
+    print(text)
+    failed = any(results["failures"] for results in comparison["results"].values())
+    return TrainingError.exit_code if failed else 0
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _export(options: argparse.Namespace) -> int:

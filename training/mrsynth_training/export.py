@@ -107,6 +107,7 @@ def _card(state: dict[str, Any], name: str, licence: str | None, known_failures:
         },
         "contrasts": ["t1", "t2"],
         "training_data": data,
+        "split": state["store"].get("split"),  # who was trained, tested and watched on, and how that was drawn
         "seed": config["seed"],
         "config_sha256": state["config_sha256"],
         "training": {

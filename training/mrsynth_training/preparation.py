@@ -1,94 +1,33 @@
-"""`mrsynth-train prepare`: folders of T1 and T2 volumes become one slice store."""
+"""`mrsynth-train prepare`: folders of T1 and T2 volumes become one slice store; in parallel, and resumable."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+import multiprocessing
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import SimpleITK as sitk
 
+from mrsynth_training import inspection, parts, sources, splits
+from mrsynth_training.cohort import Case, Problem, find, find_cases
 from mrsynth_training.errors import TrainingError
-from mrsynth_training.registration import brain_of_head, core_of_brain, register_rigid
-from mrsynth_training.slices import SubjectSlices, write_store
-from MRSynthLib.engine import intensity, screening, standard_space
-from MRSynthLib.engine.files import read_volume
+from mrsynth_training.store_files import META, SubjectSlices, write_store
+from mrsynth_training.subject_slices import PAPER_SLICES, prepare_case
+from MRSynthLib.engine.errors import MRSynthError, OutputError
 
-PAPER_SLICES = 81
-LEAST_FOREGROUND = 0.01  # share of a slice that must not be background for it to be worth training on
-BRATS_NAMES = (("_t1", "_t2"), ("-t1n", "-t2w"), ("-t1", "-t2"), ("t1", "t2"))
-SOURCE_GROUPS = (("Lesjak", "lesjak"), ("Ljubljana", "ljubljana"), ("C-STAR", "cstar"), ("same, patient", "ljubljana"))
+__all__ = ["Case", "find_cases", "prepare", "prepare_case"]
 
-
-@dataclass(frozen=True)
-class Case:
-    """One study on disk: files of both contrasts and what is known of them."""
-
-    subject: str
-    patient: str
-    group: str
-    t1: Path
-    t2: Path
-    brain: Path | None
-    source: str = ""
-    licence: str = ""
-
-
-def find_cases(data: Path) -> list[Case]:
-    """All studies below a folder: one sub-folder each, with t1 and t2 files named as in BraTS or plainly.
-
-    `cases.json` in the folder, if there, tells sources and licences.  A study "X_1" or "X_2" is of patient "X" where
-    both exist, so that no patient is in training and validation at once.  The scanner group follows the source.
-
-    Raises
-    ------
-    TrainingError
-        If there is no study.
-    """
-    listed: dict[str, dict[str, Any]] = {}
-    if (data / "cases.json").exists():
-        listed = json.loads((data / "cases.json").read_text(encoding="utf-8"))["cases"]
-    folders = {p.name: p for p in sorted(data.iterdir()) if p.is_dir()} if data.is_dir() else {}
-    cases = []
-    for name, folder in folders.items():
-        pair = _pair(folder)
-        if pair is None:
-            continue
-        stem, _, visit = name.rpartition("_")
-        siblings = [n for n in folders if n.rpartition("_")[0] == stem and n.rpartition("_")[2].isdigit()]
-        patient = stem if visit.isdigit() and len(siblings) > 1 and len(visit) < 3 else name
-        source = listed.get(name, {}).get("source", "")
-        group = next((g for word, g in SOURCE_GROUPS if word in source), patient)
-        brain = folder / "brain.nii.gz"
-        cases.append(
-            Case(
-                name,
-                patient,
-                group,
-                *pair,
-                brain if brain.exists() else None,
-                source,
-                listed.get(name, {}).get("licence", ""),
-            )
-        )
-    if not cases:
-        raise TrainingError(
-            f"{data} has no folder with a T1 and a T2", "CASE/t1.nii.gz and t2.nii.gz, or BraTS names", "Check the path"
-        )
-    return cases
-
-
-def _pair(folder: Path) -> tuple[Path, Path] | None:
-    for first, second in BRATS_NAMES:
-        for path in sorted(folder.glob(f"*{first}.nii*")):
-            other = path.with_name(second.join(path.name.rsplit(first, 1)))
-            if other.exists():
-                return path, other
-    return None
+BYTES_PER_PIXEL = 5  # two of each contrast, one of the mask
+PAPER_SIDE = 128
+BAD_INPUT = (TrainingError, MRSynthError)
 
 
 def prepare(
@@ -97,10 +36,14 @@ def prepare(
     frame: str,
     *,
     validation: Sequence[str] = (),
+    split: str | Path | None = None,
+    seed: int = 1,
     jobs: int = 1,
+    broken: str = "stop",
+    dry_run: bool = False,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Prepare every study below `data` into a slice store.
+    """Prepare the studies below `data` into a slice store; a preparation that was interrupted is gone on with.
 
     Parameters
     ----------
@@ -109,103 +52,208 @@ def prepare(
         Folder to write.
     frame : {"native", "paper"}
     validation : sequence of str
-        Patients kept out of training.
+        Patients kept out of training; all others are trained on. Not together with `split`.
+    split : str or Path, optional
+        "paper", "TRAIN+TEST[+VALIDATION]" in patients, or a split file; see `splits.draw`.
+    seed : int
+        Of a split that is drawn.
     jobs : int
         Studies prepared at once.
+    broken : {"stop", "skip"}
+        What a missing contrast or a broken file does.
+    dry_run : bool
+        Report what would be done, and do nothing.
     report : callable
         Gets one line per study.
 
     Raises
     ------
     TrainingError
-        If a validation patient does not exist, or a study cannot be prepared.
+        If a study is incomplete or broken (unless skipped), the split leaks or cannot be drawn, or the store is there
+        and was made of other data.
+    OutputError
+        If the store cannot be written.
     """
-    cases = find_cases(data)
-    unknown = sorted(set(validation) - {case.patient for case in cases})
-    if unknown:
+    found = inspection.inspect(find(data))
+    report(inspection.text(found))
+    if found.problems and broken == "stop":
+        raise _stopped(found.problems, "nothing was computed")
+    if not found.usable:
+        raise TrainingError(f"{data} has no usable study", "a whole T1 and T2 of each", "See the report above")
+    chosen = _split(found.usable, validation, split, seed)
+    cases = [case for case in found.usable if chosen.role(case.subject)]
+    keys = {case.subject: parts.key(case, frame) for case in cases}
+    if _is_there(store, keys, chosen):
+        report(f"{store} holds these very slices already")
+        return store
+    _check_space(store, len(cases), frame, found.voxels)
+    report(f"split: {chosen.rule}; {len(cases)} studies to prepare")
+    if dry_run:
+        return store
+    done = {name: part for name, made_of in keys.items() if (part := parts.load(store, name, made_of))}
+    if done:
+        report(f"{len(done)} studies are prepared already")
+    failures = list(found.problems)
+    work = partial(_prepare_part, store=store, frame=frame, listed=sources.listed_checksums(data))
+    for case, error in _each(work, [case for case in cases if case.subject not in done], jobs):
+        if error is None:
+            done[case.subject] = _loaded(store, case, keys)
+            report(_line(done[case.subject], chosen.role(case.subject)))
+            continue
+        failures.append(Problem(case.subject, "broken", str(error)))
+        report(f"{case.subject}: {'left out' if broken == 'skip' else 'stopped'}: {error}")
+        if broken == "stop":
+            raise _stopped(failures[-1:], f"{len(done)} studies are kept; run again to go on") from error
+    return _put_together(store, frame, chosen, done, keys, failures, report)
+
+
+def _split(cases: list[Case], validation: Sequence[str], split: str | Path | None, seed: int) -> splits.Split:
+    if split is not None and validation:
+        raise TrainingError("both a split and validation patients", "one of the two", "Leave one out")
+    if split is None:
+        return splits.listed(cases, validation)
+    chosen = splits.load(Path(split)) if Path(split).is_file() else splits.draw(cases, str(split), seed)
+    splits.check(chosen, cases)
+    return chosen
+
+
+def _is_there(store: Path, keys: dict[str, Any], split: splits.Split) -> bool:
+    """Whether the store is there, of the same files and split; refused where it is of others."""
+    if not (store / META).exists():
+        return False
+    try:
+        meta = json.loads((store / META).read_text(encoding="utf-8"))
+        made_of, drawn = meta.get("made_of", {}), meta.get("split", {})
+    except (OSError, ValueError, AttributeError):
+        return False  # a damaged store is made again
+    left_out = {problem["subject"] for problem in meta.get("left_out", [])}
+    expected = {name: made for name, made in keys.items() if name not in left_out}
+    if made_of == json.loads(json.dumps(expected)) and drawn == split.as_dict():
+        return True
+    changed = sorted(n for n in made_of.keys() | expected.keys() if made_of.get(n) != expected.get(n))
+    what = f"studies that differ: {', '.join(changed[:5])}" if changed else "another split"
+    raise TrainingError(f"{store} holds a store made of other data ({what})", "a new folder", "Choose another folder")
+
+
+def _check_space(store: Path, studies: int, frame: str, voxels: int) -> None:
+    """Refuse where parts and store will not fit; a native store is smaller than its volumes' voxels suggest."""
+    pixels = PAPER_SLICES * PAPER_SIDE**2 if frame == "paper" else voxels
+    needed = 2 * studies * pixels * BYTES_PER_PIXEL
+    folder = next(p for p in (store, *store.absolute().parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
         raise TrainingError(
-            f"no patient named {', '.join(unknown)}", ", ".join(sorted({c.patient for c in cases})), "Correct the names"
+            f"{studies} studies need up to {needed / 1e9:.1f} GB while they are prepared, half of it afterwards; "
+            f"{free / 1e9:.1f} GB are free",
+            "enough space",
+            "Choose another disk",
         )
-    work = partial(prepare_case, frame=frame, validation=tuple(validation))
-    subjects = []
-    if jobs > 1:
-        with ProcessPoolExecutor(jobs) as pool:
-            for subject in pool.map(work, cases):
-                report(_line(subject))
-                subjects.append(subject)
-    else:
-        for case in cases:
-            subjects.append(work(case))
-            report(_line(subjects[-1]))
-    return write_store(store, frame, subjects)
 
 
-def _line(subject: SubjectSlices) -> str:
+def _prepare_part(case: Case, *, store: Path, frame: str, listed: sources.Listed) -> None:
+    parts.save(store, parts.key(case, frame), prepare_case(case, frame, listed))
+
+
+def _each(work: Callable[[Case], None], cases: list[Case], jobs: int) -> Iterator[tuple[Case, Exception | None]]:
+    """Do the work for every case; yields each with the error that it met, in the order in which they end."""
+    if jobs <= 1:
+        yield from ((case, _outcome(work, case)) for case in cases)
+        return
+    # Not forked: a copy of a process that has threads may wait for ever.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _initialize) as pool:
+        waiting: dict[Future[None], Case] = {pool.submit(work, case): case for case in cases}
+        try:
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    case, error = waiting.pop(future), future.exception()
+                    if isinstance(error, BrokenProcessPool):
+                        raise TrainingError(
+                            f"a process ended while {case.subject} or one beside it was prepared",
+                            "enough memory for all jobs",
+                            "Run again with fewer --jobs; what is done is kept",
+                        ) from error
+                    if error is not None and (not isinstance(error, BAD_INPUT) or isinstance(error, OutputError)):
+                        raise error
+                    yield case, error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _outcome(work: Callable[[Case], None], case: Case) -> Exception | None:
+    try:
+        work(case)
+    except OutputError:  # no fault of the study: a full disk is one for all
+        raise
+    except BAD_INPUT as error:
+        return error
+    return None
+
+
+def _initialize() -> None:
+    """One thread per process, and Ctrl-C is the parent's: it lets the studies at work be finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _loaded(store: Path, case: Case, keys: dict[str, Any]) -> SubjectSlices:
+    part = parts.load(store, case.subject, keys[case.subject])
+    if part is None:
+        raise TrainingError(
+            f"the files of {case.subject} changed while they were prepared, or its part of {store} is damaged",
+            "files and a disk that keep what they hold",
+            "Run again",
+        )
+    return part
+
+
+def _put_together(
+    store: Path,
+    frame: str,
+    split: splits.Split,
+    done: dict[str, SubjectSlices],
+    keys: dict[str, Any],
+    failures: list[Problem],
+    report: Callable[[str], None],
+) -> Path:
+    """Write the store of all parts, and remove them."""
+    subjects = [
+        replace(part, record={**part.record, "role": split.role(name)})
+        for name, part in sorted(done.items())
+        if len(part.images)
+    ]
+    failures += [
+        Problem(n, "broken", "no slice with brain in both contrasts") for n, p in done.items() if not len(p.images)
+    ]
+    if not subjects:
+        raise TrainingError("no study could be prepared", "at least one", "See the report above")
+    splits.check_contents(
+        {s.record["subject"]: (s.record["role"], s.record["files"]["t1"]["content"]) for s in subjects}
+    )
+    if frame == "paper" and (short := [s.record["subject"] for s in subjects if len(s.images) < PAPER_SLICES]):
+        report(f"fewer than {PAPER_SLICES} slices: {len(short)} studies ({', '.join(short[:5])})")
+    made_of = {s.record["subject"]: keys[s.record["subject"]] for s in subjects}
+    left_out = [vars(problem) for problem in failures]
+    write_store(store, frame, subjects, split=split.as_dict(), made_of=made_of, left_out=left_out)
+    splits.write(split, store / splits.FILE)
+    parts.remove(store)
+    counts = {role: sum(len(s.images) for s in subjects if s.record["role"] == role) for role in splits.ROLES}
+    report("slices: " + ", ".join(f"{role} {count}" for role, count in counts.items() if count))
+    if failures:
+        report(f"left out: {len(failures)} ({', '.join(sorted({p.subject for p in failures}))})")
+    return store
+
+
+def _line(subject: SubjectSlices, role: str | None) -> str:
     r, shape = subject.record, subject.images.shape
     head = "skull-stripped" if r["skull_stripped"] else "whole head"
-    return f"{r['subject']}: {shape[0]} slices of {shape[2]}x{shape[3]}, {head}, {r['role']}, group {r['group']}"
+    return f"{r['subject']}: {shape[0]} slices of {shape[2]}x{shape[3]}, {head}, {role}, group {r['group']}"
 
 
-def prepare_case(case: Case, frame: str, validation: Sequence[str]) -> SubjectSlices:
-    """Both contrasts of a study on one grid, scaled, in the model's frame, as slices."""
-    t1, t2 = read_volume(case.t1), read_volume(case.t2)
-    same_grid = t1.shape == t2.shape and np.allclose(t1.ijk_to_ras, t2.ijk_to_ras, atol=1e-3)
-    covered = np.ones(t1.shape, dtype=bool)
-    if same_grid:
-        t2_voxels = t2.voxels
-    else:
-        t2_voxels, covered = register_rigid(t1, t2)
-    look = screening.look(t1)
-    stripped, head = look.skull_stripped, look.foreground
-    if stripped:
-        support = head & covered  # background is exactly 0 in both contrasts
-        brain = (t1.voxels > 0) | (t2_voxels > 0)
-    else:
-        support = covered
-        brain = read_volume(case.brain).voxels > 0 if case.brain else brain_of_head(t1)
-    brain = brain & covered
-    tissue = brain if stripped else core_of_brain(brain, t1)
-    scales = [intensity.brain_scale(v, tissue) for v in (t1.voxels, t2_voxels)]
-    space = standard_space.plan(t1, brain if frame == "paper" else head, frame)
-    outside = space.to_model(support.astype(np.float32)) < 0.5
-    images = np.stack(
-        [
-            np.where(outside, 0, intensity.normalize(space.to_model(np.asarray(v, np.float32)), scale))
-            for v, scale in zip((t1.voxels, t2_voxels), scales, strict=True)
-        ],
-        axis=1,
+def _stopped(problems: Sequence[Problem], kept: str) -> TrainingError:
+    shown = "; ".join(f"{p.subject}: {p.text}" for p in problems[:5])
+    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+    return TrainingError(
+        f"{len(problems)} studies cannot be used ({shown}{more}); {kept}",
+        "whole pairs",
+        "Repair them, or leave them out by --broken skip",
     )
-    mask = space.to_model(brain.astype(np.float32)) > 0.5
-    slices = _worthwhile(images, space.to_model((head & covered).astype(np.float32)) > 0.5, outside, mask, frame)
-    record = {
-        "subject": case.subject,
-        "patient": case.patient,
-        "group": case.group,
-        "role": "validation" if case.patient in validation else "train",
-        "source": case.source,
-        "licence": case.licence,
-        "skull_stripped": bool(stripped),
-        "registered": not same_grid,
-        "t1_scale": scales[0],
-        "t2_scale": scales[1],
-    }
-    return SubjectSlices(images[slices], mask[slices].astype(np.uint8), slices, record)
-
-
-def _worthwhile(images: np.ndarray, head: np.ndarray, outside: np.ndarray, brain: np.ndarray, frame: str) -> np.ndarray:
-    """Numbers of the slices to keep.
-
-    All with some head, measured in both contrasts; in the paper's frame its 81 slices centred on the brain (PROTOCOL).
-    """
-    filled = head.mean(axis=(1, 2)) > LEAST_FOREGROUND
-    seen = np.all((images > 0).any(axis=(2, 3)), axis=1)
-    keep = filled & seen
-    if frame == "paper":
-        found = np.flatnonzero(brain.any(axis=(1, 2)))
-        first = max(0, (found[0] + found[-1] + 1) // 2 - PAPER_SLICES // 2)
-        within = np.zeros_like(keep)
-        within[first : first + PAPER_SLICES] = True
-        keep &= within & brain.any(axis=(1, 2))
-    # A slice that one contrast's field of view cut off says nothing of the other.
-    head_lost = 1 - (head & ~outside).sum(axis=(1, 2)) / np.maximum(1, head.sum(axis=(1, 2)))
-    return np.flatnonzero(keep & (head_lost < 0.1))

@@ -1,12 +1,4 @@
-"""The slice store: all prepared slices of all subjects in one memory-mapped array, and how batches are drawn from it.
-
-A store is a folder with
-
-- `data.npy`: float16 (N, 2, H, W), T1 and T2 in [0, 1], padded with 0 to the largest slice;
-- `mask.npy`: uint8 (N, H, W), 1 in the brain;
-- `table.csv`: one row per slice (see `COLUMNS`);
-- `meta.json`: frame, format version and one record per subject (source, licence, scales, role, ...).
-"""
+"""An open slice store (see `store_files`), and how batches are drawn from it."""
 
 from __future__ import annotations
 
@@ -21,9 +13,10 @@ import torch
 from torch import Tensor
 
 from mrsynth_training.errors import TrainingError
+from mrsynth_training.store_files import FORMAT_VERSION, SubjectSlices, write_store
+from MRSynthLib.engine.files import sha256_of
 
-FORMAT_VERSION = 1
-COLUMNS = ("subject", "patient", "group", "role", "slice", "height", "width", "top", "bottom", "left", "right", "brain")
+__all__ = ["SAMPLERS", "EpochSampler", "GroupSampler", "SliceStore", "SubjectSlices", "open_store", "write_store"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class SliceStore:
     data : ndarray, float16 (N, 2, H, W)
         T1 and T2 slices (memory-mapped).
     mask : ndarray, uint8 (N, H, W)
-        1 in the brain (memory-mapped).
+        1 in the brain, 2 where a tumour or a lesion is marked (memory-mapped).
     rows : list of dict
         One per slice.  `height`, `width`: its extent before padding, in pixels; `top`..`right`: half-open bounding box
         of what is not background; `brain`: brain pixels; `slice`: index within the subject's model-frame volume.
@@ -52,7 +45,7 @@ class SliceStore:
         return len(self.rows)
 
     def indices(self, role: str) -> np.ndarray:
-        """Indices of the slices with the role "train" or "validation"."""
+        """Indices of the slices with the role "train", "validation" or "test"."""
         return np.array([i for i, row in enumerate(self.rows) if row["role"] == role], dtype=np.int64)
 
     def images(self, indices: np.ndarray | Tensor) -> Tensor:
@@ -71,7 +64,8 @@ def open_store(folder: str | Path) -> SliceStore:
     Raises
     ------
     TrainingError
-        If the folder is no store, a file is missing, or its version is not this one's.
+        If the folder is no store, a file is missing or cut off, its version is not this one's, or a patient is on two
+        sides.
     """
     folder = Path(folder)
     try:
@@ -90,70 +84,43 @@ def open_store(folder: str | Path) -> SliceStore:
         raise TrainingError(
             f"the store has format version {meta.get('format_version')}", f"{FORMAT_VERSION}", "Prepare it again"
         )
+    if not len(data) == len(mask) == len(rows):
+        raise TrainingError(
+            f"{folder} has {len(data)} slices, {len(mask)} masks and {len(rows)} rows", "as many", "Prepare it again"
+        )
+    _check_sides(folder, meta["subjects"])
     return SliceStore(data, mask, rows, meta)
+
+
+def verify(folder: str | Path) -> None:
+    """Read all of a store's files, and compare them with the checksums that they were written with.
+
+    Raises
+    ------
+    TrainingError
+        If one differs.
+    """
+    expected = open_store(folder).meta.get("sha256", {})
+    differing = [name for name, digest in expected.items() if sha256_of(Path(folder) / name) != digest]
+    if differing:
+        raise TrainingError(
+            f"{', '.join(differing)} of {folder} is not what was written", "the files as prepared", "Prepare it again"
+        )
+
+
+def _check_sides(folder: Path, records: list[dict[str, Any]]) -> None:
+    sides: dict[str, str] = {}
+    for record in records:
+        if sides.setdefault(record["patient"], record["role"]) != record["role"]:
+            raise TrainingError(
+                f"{folder} leaks: patient {record['patient']} is in {sides[record['patient']]} and in {record['role']}",
+                "every patient on one side only",
+                "Prepare it again",
+            )
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:
     return {k: v if k in ("subject", "patient", "group", "role") else int(v) for k, v in row.items()}
-
-
-@dataclass(frozen=True)
-class SubjectSlices:
-    """What `prepare` hands over of one subject.
-
-    `images`: float32 (n, 2, h, w) in [0, 1]; `mask`: (n, h, w), brain; `slices`: the n slice numbers in the volume;
-    `record`: the subject's entry in `meta.json`, with at least subject, patient, group and role.
-    """
-
-    images: np.ndarray
-    mask: np.ndarray
-    slices: np.ndarray
-    record: dict[str, Any]
-
-
-def write_store(folder: str | Path, frame: str, subjects: list[SubjectSlices]) -> Path:
-    """Write a store of all given subjects; slices are padded with 0 at the bottom and right to the largest extent."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    count = sum(len(s.images) for s in subjects)
-    height = max(s.images.shape[2] for s in subjects)
-    width = max(s.images.shape[3] for s in subjects)
-    data = np.lib.format.open_memmap(folder / "data.npy", "w+", np.float16, (count, 2, height, width))
-    mask = np.lib.format.open_memmap(folder / "mask.npy", "w+", np.uint8, (count, height, width))
-    with (folder / "table.csv").open("w", newline="", encoding="utf-8") as handle:
-        table = csv.DictWriter(handle, COLUMNS)
-        table.writeheader()
-        place = 0
-        for subject in subjects:
-            h, w = subject.images.shape[2:]
-            for image, brain, number in zip(subject.images, subject.mask, subject.slices, strict=True):
-                data[place, :, :h, :w] = image
-                mask[place, :h, :w] = brain
-                table.writerow(_row(subject.record, image, brain, int(number)))
-                place += 1
-    data.flush()
-    mask.flush()
-    meta = {"format_version": FORMAT_VERSION, "frame": frame, "subjects": [s.record for s in subjects]}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-    return folder
-
-
-def _row(record: dict[str, Any], image: np.ndarray, brain: np.ndarray, number: int) -> dict[str, Any]:
-    """Table row of one slice; pixels below 5 % of the brain's 99.5th percentile count as background for the box."""
-    seen = image.max(axis=0) > 0.05
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    height, width = brain.shape
-    return {
-        **{k: record[k] for k in ("subject", "patient", "group", "role")},
-        "slice": number,
-        "height": height,
-        "width": width,
-        "top": int(rows[0]) if rows.size else 0,
-        "bottom": int(rows[-1]) + 1 if rows.size else height,
-        "left": int(columns[0]) if columns.size else 0,
-        "right": int(columns[-1]) + 1 if columns.size else width,
-        "brain": int(np.count_nonzero(brain)),
-    }
 
 
 class GroupSampler:
