@@ -27,6 +27,7 @@ __all__ = [
     "paper_slices",
     "rim",
     "shift",
+    "slice_ratios",
     "ssim_map",
     "summary",
     "within",
@@ -47,28 +48,44 @@ def rim(lesion: Mask, brain: Mask, spacing: tuple[float, float, float]) -> Mask:
     return result
 
 
-def drift(reference: Array, synthetic: Array, brain: Mask, grid: Volume) -> Scores:
-    """Protocol `drift`: how much the brightness flickers from one axial slice to the next.
+def drift(reference: Array, synthetic: Array, brain: Mask, grid: Volume, plane: int = 0) -> Scores:
+    """Protocol `drift`: how much the brightness changes from one slice to the next.
 
     Per slice, the ratio of the mean synthetic to the mean reference intensity in the brain; per pair of neighbouring
     slices, its absolute change; of these, the 95th percentile. Slices with next to no brain, whose mean is noise, are
     left out.
+
+    Parameters
+    ----------
+    reference, synthetic : ndarray, shape (k, j, i)
+    brain : ndarray of bool, shape (k, j, i)
+    grid : Volume
+    plane : {0, 1, 2}
+        Of the slices: axial (the protocol's), coronal or sagittal.
 
     Returns
     -------
     dict
         p95, pairs (how many); empty where there are no two neighbouring slices.
     """
-    space = standard_space.plan(grid, brain, "native")
-    true, made, mask = (space.canonical(array) for array in (reference, synthetic, brain))
-    area = mask.sum(axis=(1, 2))
-    true_sum, made_sum = ((array * mask).sum(axis=(1, 2), dtype=np.float64) for array in (true, made))
-    good = (area > LEAST_AREA * area.max()) & (true_sum > 0)
-    ratio = made_sum / np.where(good, true_sum, 1)
+    ratio, good = slice_ratios(reference, synthetic, brain, grid, plane)
     changes = np.abs(np.diff(ratio))[good[1:] & good[:-1]]
     if not changes.size:
         return {}
     return {"p95": float(np.percentile(changes, 95)), "pairs": float(changes.size)}
+
+
+def slice_ratios(
+    reference: Array, synthetic: Array, brain: Mask, grid: Volume, plane: int
+) -> tuple[NDArray[np.float64], Mask]:
+    """Mean synthetic over mean reference intensity in the brain of every slice, and which slices count."""
+    space = standard_space.plan(grid, brain, "native")
+    across = tuple({0, 1, 2} - {plane})
+    true, made, mask = (space.canonical(array) for array in (reference, synthetic, brain))
+    area = mask.sum(axis=across)
+    true_sum, made_sum = ((array * mask).sum(axis=across, dtype=np.float64) for array in (true, made))
+    good = (area > LEAST_AREA * area.max()) & (true_sum > 0)
+    return made_sum / np.where(good, true_sum, 1), good
 
 
 def shift(source: Array, synthetic: Array, mask: Mask) -> Scores:
