@@ -18,6 +18,8 @@ SPACING_RANGE = (0.05, 20.0)  # mm
 MAX_LABELS = 12  # an integer image with so few values is a label map
 SINGULAR = 1e-6  # smallest sine of the angle between an axis and the plane of the others
 HOUNSFIELD_AIR = -500.0
+SWELLING = 200  # times: what an image, with much background too, does not swell by when it is decompressed
+SWOLLEN = 1 << 29  # bytes; below that, any image may
 
 
 def check_size(size: Sequence[int], what: str) -> None:
@@ -46,6 +48,26 @@ def check_size(size: Sequence[int], what: str) -> None:
         raise InputError(
             "input-too-few-slices", f"{what} has {seen} voxels.", f"at least {MIN_SIZE} voxels along each axis."
         )
+
+
+def check_swelling(stored: int, claimed: int, what: str) -> None:
+    """Refuse, before anything is decompressed, a small file that would fill the memory.
+
+    Parameters
+    ----------
+    stored, claimed : int
+        Bytes of the file, and of the voxels that its header claims.
+    what : str
+        Name for the message.
+
+    Raises
+    ------
+    InputError
+        input-too-large.
+    """
+    if claimed > max(SWOLLEN, SWELLING * stored):
+        seen = f"{what} claims {claimed:,} bytes of voxels in a file of {stored:,} bytes."
+        raise InputError("input-too-large", seen, "a file that was not made to fill the memory.")
 
 
 def check_geometry(ijk_to_ras: NDArray[np.float64], what: str) -> None:

@@ -59,6 +59,8 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
             return dicom.read_folder(path)
         if not path.exists():
             raise InputError("input-not-found", f"There is no file '{path}'.", "the path of a volume.")
+        if not path.is_file():  # whoever opens a pipe waits, and a device may have no end
+            raise InputError("input-not-an-image", f"'{path}' is a pipe or a device.", "a file or a folder.")
         if ending(path) in NIFTI:
             return nifti.read(path)
         if ending(path) in ITK:
@@ -88,7 +90,7 @@ def sha256_of(path: str | os.PathLike[str], only: Sequence[Path] | None = None) 
     files = sorted(only or (p for p in path.rglob("*") if p.is_file())) if path.is_dir() else [path]
     for file in files:
         if path.is_dir():
-            digest.update(str(file.relative_to(path)).encode())
+            digest.update(os.fsencode(file.relative_to(path)))
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +12,22 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from .checks import check_geometry, check_size, corrupt_file
+from .checks import check_geometry, check_size, check_swelling, corrupt_file
 from .errors import InputError
 from .volume import Volume
+
+MAX_HEADER = 1 << 20  # bytes
+NRRD_END = re.compile(rb"\r?\n\r?\n")
+META_END = re.compile(rb"^ElementDataFile[ \t]*=.*?(\n|\Z)", re.MULTILINE)
+DIMENSIONS = re.compile(rb"^(?:NDims[ \t]*=|dimension[ \t]*:)(.*)$", re.MULTILINE | re.IGNORECASE)
+MOST_DIMENSIONS = 10  # MetaIO has room for no more, and does not look
+DATA_FILE = re.compile(
+    rb"^(?:data ?file[ \t]*:|ElementDataFile[ \t]*=)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE
+)
+COMPRESSED = re.compile(
+    rb"^(?:encoding[ \t]*:[ \t]*(?!raw)|CompressedData[ \t]*=[ \t]*[t1]|BinaryData[ \t]*=[ \t]*[f0])",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -44,6 +59,10 @@ class ItkGeometry:
 
 def read(path: Path) -> Volume:
     """Read an NRRD or MetaImage file; see `files.read_volume`."""
+    if not _is_unicode(path):
+        seen = f"'{path}' has a name that is no Unicode text."
+        raise InputError("input-not-found", seen, "a name that the reader can open.", "Rename the file or its folder.")
+    body, encoded = _body(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -54,7 +73,7 @@ def read(path: Path) -> Volume:
     if components != 1:
         raise InputError("input-color", f"'{path.name}' has {components} values per voxel.", "one number per voxel.")
     check_size(reader.GetSize(), f"'{path.name}'")
-    _check_body(path, reader)
+    _check_body(path, body, encoded, reader)
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -62,19 +81,61 @@ def read(path: Path) -> Volume:
     return _volume(image, path.stem)
 
 
-def _check_body(path: Path, reader: sitk.ImageFileReader) -> None:
-    """MetaIO fills what is missing at the end of an uncompressed file with zeros: look at the size first."""
-    if path.suffix.lower() != ".mha":
-        return
+def _is_unicode(path: Path) -> bool:
+    """ITK ends the whole process over any other name."""
+    try:
+        os.path.abspath(path).encode()  # noqa: PTH100 - without following links
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _body(path: Path) -> tuple[Path, bool]:
+    """The file that holds the voxels, and whether they are encoded; by the header, before ITK sees it.
+
+    Raises
+    ------
+    InputError
+        input-corrupt, input-not-an-image.
+    """
     with path.open("rb") as file:
-        head = file.read(65536).partition(b"ElementDataFile")[0]
-    if b"CompressedData = True" in head:
-        return
+        start = file.read(MAX_HEADER)
+    end = (NRRD_END if start.startswith(b"NRRD") else META_END).search(start)
+    if end is None and len(start) == MAX_HEADER:
+        raise corrupt_file(path, ValueError(f"its header has no end within {MAX_HEADER:,} bytes"))
+    header = start if end is None else start[: end.end()]
+    named = DATA_FILE.search(header)
+    encoded = COMPRESSED.search(header) is not None
+    for number in DIMENSIONS.findall(header):
+        if not re.fullmatch(rb"\s*\d{1,2}\s*", number) or not 1 <= int(number) <= MOST_DIMENSIONS:
+            raise corrupt_file(path, ValueError(f"it has {os.fsdecode(number).strip()[:40]!r} dimensions"))
+    name = "" if named is None else os.fsdecode(named[1])
+    if not name or name.upper() == "LOCAL":
+        return path, encoded
+    if name.upper().startswith("LIST") or "%" in name or re.search(r"\s-?\d+\s+-?\d+", name):
+        seen = f"The voxels of '{path.name}' lie in several files."
+        raise InputError("input-not-an-image", seen, "one file with the voxels.", "Save the volume as one .nrrd file.")
+    body = path.parent / name
+    if not body.is_file():
+        raise corrupt_file(path, ValueError(f"there is no file '{name}', which should hold its voxels"))
+    return body, encoded
+
+
+def _check_body(path: Path, body: Path, encoded: bool, reader: sitk.ImageFileReader) -> None:
+    """Refuse, before memory is taken for them, voxels that cannot be in the file; MetaIO would fill up with zeros.
+
+    Raises
+    ------
+    InputError
+        input-corrupt, input-too-large.
+    """
     voxel_bytes = sitk.GetArrayViewFromImage(sitk.Image([1, 1, 1], reader.GetPixelID())).itemsize
-    expected = math.prod(reader.GetSize()) * voxel_bytes
-    if path.stat().st_size < expected:
-        seen = f"the file has {path.stat().st_size:,} bytes where its voxels alone need {expected:,}"
+    claimed = math.prod(reader.GetSize()) * voxel_bytes
+    stored = body.stat().st_size
+    if not encoded and stored < claimed:
+        seen = f"the file has {stored:,} bytes where its voxels alone need {claimed:,}"
         raise corrupt_file(path, ValueError(seen))
+    check_swelling(stored, claimed, f"'{path.name}'")
 
 
 def _volume(image: sitk.Image, name: str) -> Volume:
@@ -91,6 +152,8 @@ def write(volume: Volume, path: Path, description: str) -> None:
     image.SetSpacing(geometry.spacing)
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction)
+    if not _is_unicode(path):
+        raise OSError("the format cannot be written to a name that is no Unicode text")
     if description:
         image.SetMetaData("description", description)
     try:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .checks import check_geometry, check_size, corrupt_file
+from .checks import check_geometry, check_size, check_swelling, corrupt_file
 from .errors import InputError
 from .volume import Volume
 
 NIFTI2_SIZE = (540).to_bytes(4, "little")  # what a NIfTI-2 file begins with, in its own byte order
+MAX_EXTENSIONS = 1 << 26  # bytes between header and voxels
 GZIP_LEVEL = 1  # nibabel's: higher levels cost seconds and save a few per cent
 
 
@@ -21,8 +25,8 @@ def read(path: Path) -> Volume:
     import nibabel
 
     try:
-        _check_spacing(path)
-        image = nibabel.load(path)
+        _check_header(path)
+        image = nibabel.load(os.path.abspath(path))  # noqa: PTH100 - nibabel takes a ~ in front for a home folder
         shape = image.shape
         kind = image.get_data_dtype()
     except (InputError, PermissionError):
@@ -35,6 +39,7 @@ def read(path: Path) -> Volume:
         shape = shape[:-1]
     check_size(shape, f"'{path.name}'")
     check_geometry(np.asarray(image.affine, dtype=np.float64), f"'{path.name}'")
+    _check_body(path, image.dataobj.offset + math.prod(shape) * kind.itemsize)
     try:
         voxels = np.asarray(image.dataobj).reshape(shape, order="F").T
         voxels = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("="))
@@ -44,20 +49,56 @@ def read(path: Path) -> Volume:
     return Volume(voxels, image.affine, header=image.header.copy(), name=name)
 
 
-def _check_spacing(path: Path) -> None:
-    """Nibabel takes a spacing of 0 for 1 mm; where the grid rests on it, that would be a guess."""
+def _check_header(path: Path) -> None:
+    """Look at what nibabel takes as it comes."""
     import nibabel
     from nibabel.openers import Opener
 
-    with Opener(path) as file:
+    with Opener(os.path.abspath(path)) as file:  # noqa: PTH100 - see `read`
         start = file.read(4)
-    kind = nibabel.Nifti2Header if NIFTI2_SIZE in (start, start[::-1]) else nibabel.Nifti1Header
-    with Opener(path) as file:
+        kind = nibabel.Nifti2Header if NIFTI2_SIZE in (start, start[::-1]) else nibabel.Nifti1Header
+        file.seek(0)
         header = kind.from_fileobj(file, check=False)
+        _check_spacing(header, path)
+        _check_extensions(file, header)
+
+
+def _check_spacing(header: Any, path: Path) -> None:
+    """Nibabel takes a spacing of 0 for 1 mm; where the grid rests on it, that would be a guess."""
     spacing = header["pixdim"][1:4]
     if header["sform_code"] == 0 and not (np.isfinite(spacing) & (spacing > 0)).all():
         seen = " x ".join(f"{s:g}" for s in spacing)
         raise InputError("input-spacing", f"'{path.name}' has voxels of {seen} mm.", "spacings above 0 mm.")
+
+
+def _check_extensions(file: Any, header: Any) -> None:
+    """Nibabel reads as many bytes as an extension claims, and the whole file where it claims fewer than none."""
+    left = float(header["vox_offset"]) - header.sizeof_hdr - 4
+    if not left <= MAX_EXTENSIONS:
+        raise ValueError(f"the voxels are said to begin after {float(header['vox_offset']):,.0f} bytes")
+    if file.read(4)[:1] in (b"", b"\0"):
+        return
+    while left >= 16:
+        about = file.read(8)
+        size = struct.unpack(f"{header.endianness}ii", about)[0] if len(about) == 8 else 0
+        if not 8 <= size <= left:
+            raise ValueError(f"an extension of {size:,} bytes, where {left:,.0f} are left before the voxels")
+        file.read(size - 8)
+        left -= size
+
+
+def _check_body(path: Path, claimed: int) -> None:
+    """Refuse, before memory is taken for them, voxels that cannot be in the file.
+
+    Raises
+    ------
+    InputError
+        input-corrupt, input-too-large.
+    """
+    stored = path.stat().st_size
+    if path.suffix.lower() == ".nii" and stored < claimed:
+        raise corrupt_file(path, ValueError(f"it has {stored:,} bytes where its header claims {claimed:,}"))
+    check_swelling(stored, claimed, f"'{path.name}'")
 
 
 def write(volume: Volume, path: Path, description: str) -> None:
