@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrsynth_training import data_cli, study_cli
+from mrsynth_training import calibration_cli, data_cli, faithfulness_cli, study_cli
 from mrsynth_training.errors import TrainingError
 from MRSynthLib.engine.errors import MRSynthError
 
-PROTOCOLS = ("paper", "brain", "lesion", "drift", "shift", "peer:selfrdb", "peer:resvit", "peer:syndiff", "tissue")
+PROTOCOLS = (
+    *("paper", "brain", "lesion", "drift", "shift", "peer:selfrdb", "peer:resvit", "peer:syndiff", "tissue"),
+    "artefacts",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,12 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write (.safetensors)")
     export.add_argument("--name", required=True, help="the checkpoint's name")
     export.add_argument("--metrics", type=Path, help="JSON file from `evaluate` of the same weights")
+    export.add_argument(
+        "--gate", nargs="+", type=Path, default=[], metavar="FILE", help="JSON from `evaluate` and `lesions`: refuse"
+    )
     export.add_argument("--frame", choices=("native", "paper"), help="must be the run's; a guard against mix-ups")
     export.add_argument("--licence", help="of the weights; by default what the training data allow")
     export.add_argument(
         "--known-failure", action="append", default=[], metavar="TEXT", help="added to the usual ones; repeatable"
     )
     export.set_defaults(command=_export)
+
+    calibration_cli.add(commands)
+
+    faithfulness_cli.add(commands)
 
     phantom = commands.add_parser("phantom", help="computed patients in BraTS' layout, or the module's sample data")
     wanted = phantom.add_mutually_exclusive_group(required=True)
@@ -176,6 +186,7 @@ def _export(options: argparse.Namespace) -> int:
         options.output,
         name=options.name,
         metrics=options.metrics,
+        gate=options.gate,
         frame=options.frame,
         licence=options.licence,
         known_failures=options.known_failure,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .provenance import facts
+from .provenance import MAPS, facts
 from .terminal import ProgressBar
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add_options(synthesize: argparse.ArgumentParser) -> None:
     add("--series", metavar="NAME", help="DICOM series to start from: number, number.part or UID (see dicom list)")
     add("--dicom", action="store_true", help="write a DICOM series; OUT is a new folder")
     add("--cycle-series", action="store_true", help="with --dicom: also write the cycle difference, as a series")
+    add("--reliability-series", action="store_true", help="with --dicom: also write the expected error, as a series")
     add("--anonymize", action="store_true", help=f"with --dicom: basic profile of the standard; {ANONYMOUS}")
 
 
@@ -53,10 +54,13 @@ def add_commands(commands: Any, epilog: str) -> None:
 
 def wrong_usage(arguments: argparse.Namespace) -> str:
     """Say what does not go together in the options of `synthesize`; "" where all does."""
-    if not arguments.dicom and (arguments.anonymize or arguments.cycle_series):
-        return "--anonymize and --cycle-series need --dicom"
-    if arguments.dicom and (arguments.cycle is not None or arguments.force):
-        return "--cycle writes a file and --force replaces one: neither goes with --dicom (see --cycle-series)"
+    if not arguments.dicom and (arguments.anonymize or arguments.cycle_series or arguments.reliability_series):
+        return "--anonymize, --cycle-series and --reliability-series need --dicom"
+    if arguments.dicom and any(getattr(arguments, name) is not None for name in MAPS):
+        named = ", ".join(f"--{name}" for name in MAPS)
+        return f"{named} write files, and do not go with --dicom (see --cycle-series, --reliability-series)"
+    if arguments.dicom and arguments.force:
+        return "--force replaces a file, and does not go with --dicom"
     if (arguments.dicom or arguments.series is not None) and _is(arguments.input.is_file):
         return "--dicom and --series need a folder with DICOM images as IN"
     return ""

@@ -28,11 +28,13 @@ from .dicom_frames import FrameHeader, frame_headers
 from .errors import InputError, OutputError
 from .files import write_error
 from .intensity import SCALE
+from .provenance import MAPS
 from .synthesis import SynthesisResult
 from .volume import Volume
 
 OFF_GRID = 0.01  # of a voxel
 CYCLE_WINDOW = 300.0  # in units of the output
+RELIABILITY_WINDOW = 300.0
 SERIES_STEP, FIRST_NUMBER, HIGHEST_NUMBER = 1000, 9001, 2_000_000
 Map = tuple[Volume, str, float]
 
@@ -44,7 +46,9 @@ def write_result(
     source = result.volume.header
     if not isinstance(source, Series):
         raise OutputError("dicom-grid", f"'{result.volume.name}' was not read from DICOM.", "a DICOM series as input.")
-    maps = [] if result.cycle is None else [(result.cycle, "cycle difference", CYCLE_WINDOW)]
+    windows = {"cycle": CYCLE_WINDOW, "reliability": RELIABILITY_WINDOW}
+    made = [(getattr(result, name), MAPS[name], window) for name, window in windows.items()]
+    maps = [each for each in made if each[0] is not None]
     return write_series(
         result.volume, source, folder, Derivation.of(result), maps=maps, anonymous=anonymous, taken=taken
     )

@@ -47,6 +47,9 @@ ERRORS: dict[str, ErrorKind] = {
     "input-contrast-unknown": ErrorKind(
         "input", "It is not clear whether the volume is T1- or T2-weighted.", "Say it: --from t1 or --from t2."
     ),
+    "input-planes": ErrorKind(
+        "input", "The slices are too thick for passes in three planes.", "Run with --planes axial."
+    ),
     "dicom-slices": ErrorKind(
         "input", "Slices of the series are missing, doubled or unevenly spaced.", "Export the whole series again."
     ),
@@ -70,6 +73,16 @@ ERRORS: dict[str, ErrorKind] = {
         "input", "The mask lies elsewhere in space than the volume.", "Give a mask of the same patient space."
     ),
     "mask-unreadable": ErrorKind("input", "The mask could not be read as a label volume.", "Check the mask file."),
+    "reference-unusable": ErrorKind(
+        "input",
+        "The reference of --like shows no brain, or cannot be read.",
+        "Give a volume of the wanted contrast, of a brain.",
+    ),
+    "reference-contrast": ErrorKind(
+        "input",
+        "The reference of --like is not of the contrast that is to be made.",
+        "Give a volume of the wanted contrast from the same scanner or patient, or none.",
+    ),
     "batch-list": ErrorKind(
         "input", "The list of examinations cannot be used.", "Give a table with the columns subject, t1 and t2."
     ),
@@ -126,6 +139,11 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "model-shape": ErrorKind(
         "model", "The weights do not fit the generator of the card.", "Export with `mrsynth-train export`."
+    ),
+    "model-reliability": ErrorKind(
+        "model",
+        "The checkpoint has no calibration, or one that cannot be used, so that there is no reliability map.",
+        "Run without it, or calibrate the checkpoint with `mrsynth-train calibrate`.",
     ),
     "model-name-taken": ErrorKind(
         "model", "Another checkpoint of that name is installed.", "Remove that one first, or export under a new name."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from .volume import Volume
 Window = tuple[tuple[int, int], tuple[int, int]]
 CONTRASTS = ("t1", "t2")
 STEP = 8  # pixels by which windows grow, so that there are few different ones, each of which needs its own code
+THICK = 1.5  # times the finest spacing (at least 1 mm): up to here, slices across the acquired ones can be cut
 SURE = 0.6  # below this confidence the direction has to be said
 
 
@@ -30,6 +31,10 @@ class Prepared:
         Between the volume's grid and the slices.
     inside : ndarray of bool, shape (k, j, i)
         Where the result may be other than 0.
+    brain : ndarray of bool, shape (k, j, i)
+        Brain, or of a whole head without a mask an estimate of its depth.
+    whole_brain : bool
+        Whether `brain` is all of the brain, not that estimate.
     source : ndarray, shape (k, j, i)
         The volume in [0, 1], 0 outside.
     slices : ndarray, shape (slices, rows, columns)
@@ -44,6 +49,8 @@ class Prepared:
     volume: Volume
     space: standard_space.StandardSpace
     inside: NDArray[np.bool_]
+    brain: NDArray[np.bool_]
+    whole_brain: bool
     source: NDArray[np.float32]
     slices: NDArray[np.float32]
     rows: NDArray[np.bool_]
@@ -65,6 +72,27 @@ class Prepared:
         voxels = self.space.to_input(slices)
         voxels *= self.inside
         return voxels
+
+
+def in_plane(prepared: Prepared, frame: str, plane: str) -> Prepared:
+    """The same run, cut into coronal or sagittal slices.
+
+    Raises
+    ------
+    InputError
+        input-planes: the volume's voxels are too far from cubes.
+    """
+    spacing = prepared.volume.spacing
+    if max(spacing) > THICK * max(min(spacing), standard_space.NATIVE_SPACING):
+        seen = " x ".join(f"{mm:.3g}" for mm in spacing)
+        raise InputError(
+            "input-planes", f"The voxels are {seen} mm.", f"slices at most {THICK:g} times as thick as pixels are wide."
+        )
+    space = standard_space.plan(prepared.volume, prepared.inside, frame, plane)
+    slices = space.to_model(prepared.source)
+    np.clip(slices, 0, 1, out=slices)
+    rows, columns = space.looked_at(prepared.inside)
+    return replace(prepared, space=space, slices=slices, rows=rows, columns=columns)
 
 
 def other(contrast: str) -> str:
@@ -102,7 +130,18 @@ def prepare(volume: Volume, frame: str, *, source: str, target: str | None, mask
     space = standard_space.plan(volume, inside, frame)
     slices = space.to_model(unit)
     np.clip(slices, 0, 1, out=slices)
-    return Prepared(volume, space, inside, unit, slices, *space.looked_at(inside), contrast, (*warnings, *doubts))
+    return Prepared(
+        volume,
+        space,
+        inside,
+        brain,
+        seen.skull_stripped or mask is not None,
+        unit,
+        slices,
+        *space.looked_at(inside),
+        contrast,
+        (*warnings, *doubts),
+    )
 
 
 def _direction(

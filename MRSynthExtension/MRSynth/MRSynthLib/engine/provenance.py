@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .synthesis import SynthesisResult
 
 DESCRIPTION_BYTES = 79  # NIfTI-1 `descrip` has 80, the last one is the terminating zero
+# What a result may hold besides the synthetic volume, and what that is called.
+MAPS = {"cycle": "cycle difference", "reliability": "expected error", "interval": "90 percent interval"}
 DISCLAIMER = "Computed, not acquired. For research; not for diagnosis: lesions may be hidden or invented."
 
 
@@ -53,6 +55,9 @@ def facts(result: SynthesisResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "stage_seconds": {stage: round(seconds, 3) for stage, seconds in result.stage_seconds.items()},
         "warnings": list(result.warnings),
+        "like": None if result.curve is None else result.curve.document(),
+        "planes": result.planes,
+        "trust": result.trust,
         "description": description(result),
     }
 
@@ -65,6 +70,8 @@ def sidecar(
     source_sha256: str,
     mask: Path | None = None,
     mask_sha256: str | None = None,
+    like: Path | None = None,
+    like_sha256: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the JSON sidecar of `output`, with the keys of BIDS derivatives where BIDS has them.
@@ -76,9 +83,10 @@ def sidecar(
     ----------
     result : SynthesisResult
         The run.
-    output, source, mask : Path
-        The image that the sidecar describes, what it was made from, and the brain mask if one was given.
-    source_sha256, mask_sha256 : str
+    output, source, mask, like : Path
+        The image that the sidecar describes, what it was made from, and the brain mask and the reference of its
+        brightness where they were given.
+    source_sha256, mask_sha256, like_sha256 : str
         Of the files; for a DICOM folder over its sorted names and contents.
     metadata : mapping, optional
         Acquisition tags of the source by DICOM keyword.
@@ -104,11 +112,16 @@ def sidecar(
         "Device": f"{known['device']} ({known['device_reason']})",
         "Precision": known["precision"],
         "Seconds": known["seconds"],
+        "Planes": result.planes,
         "Warnings": known["warnings"],
         "Created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     if mask is not None:
         document["BrainMask"] = {"Source": _relative(mask, output), "SHA256": mask_sha256}
+    if like is not None:
+        document["ContrastReference"] = {"Source": _relative(like, output), "SHA256": like_sha256, **known["like"]}
+    if result.trust is not None:
+        document["Reliability"] = result.trust
     if metadata:
         document["SourceMetadata"] = dict(metadata)
     return document

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .volume import Volume
 
 FRAMES = ("native", "paper")
+PLANES = ("axial", "coronal", "sagittal")
 MULTIPLE = 16  # the generators halve four times
 NATIVE_SPACING = 1.0  # mm
 SAME_SPACING = 0.01  # spacings that differ by less than 1 % are not resampled
@@ -164,7 +165,7 @@ class StandardSpace:
     order, flips
         See `canonical_axes`.
     input_axes, model_axes : tuple of 3 Axis
-        Along superior, posterior, left.
+        Along superior, posterior, left; of coronal and sagittal slices as `plan` has turned them.
     """
 
     order: tuple[int, int, int]
@@ -234,7 +235,19 @@ def _bounds(mask: NDArray[np.bool_], axis: int) -> tuple[int, int]:
     return (int(marked[0]), int(marked[-1])) if marked.size else (0, mask.shape[axis] - 1)
 
 
-def plan(volume: Volume, foreground: NDArray[np.bool_], frame: str) -> StandardSpace:
+def _turned(
+    order: tuple[int, int, int], flips: tuple[bool, bool, bool], plane: str
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """The axes (superior, posterior, left) as (slices, rows, columns) of a plane, seen as on a light box."""
+    (up, back, left), (up_flip, back_flip, left_flip) = order, flips
+    if plane == "coronal":  # backwards; rows downwards, columns to the left
+        return (back, up, left), (back_flip, not up_flip, left_flip)
+    if plane == "sagittal":  # to the left; rows downwards, columns to posterior
+        return (left, up, back), (left_flip, not up_flip, back_flip)
+    return order, flips
+
+
+def plan(volume: Volume, foreground: NDArray[np.bool_], frame: str, plane: str = "axial") -> StandardSpace:
     """Lay the generator's grid around the foreground of a volume.
 
     Parameters
@@ -245,6 +258,8 @@ def plan(volume: Volume, foreground: NDArray[np.bool_], frame: str) -> StandardS
     frame : {'native', 'paper'}
         ``native``: 1 mm in plane, padded to multiples of 16. ``paper``: one square for the whole volume (longest
         in-plane extent x 1.04, centred on it), 128x128 pixels.
+    plane : {'axial', 'coronal', 'sagittal'}
+        Of the slices.
 
     Returns
     -------
@@ -253,11 +268,13 @@ def plan(volume: Volume, foreground: NDArray[np.bool_], frame: str) -> StandardS
     Raises
     ------
     ValueError
-        If `frame` is not one of `FRAMES`.
+        If `frame` is not one of `FRAMES`, or `plane` not one of `PLANES`.
     """
     if frame not in FRAMES:
         raise ValueError(f"frame is {frame!r}; expected one of {FRAMES}")
-    order, flips = canonical_axes(volume.ijk_to_ras)
+    if plane not in PLANES:
+        raise ValueError(f"plane is {plane!r}; expected one of {PLANES}")
+    order, flips = _turned(*canonical_axes(volume.ijk_to_ras), plane)
     spacing = volume.spacing[::-1]
     axes = tuple(Axis(volume.shape[axis], spacing[axis]) for axis in order)
     space = StandardSpace(order, flips, (axes[0], axes[1], axes[2]), (axes[0], axes[1], axes[2]))

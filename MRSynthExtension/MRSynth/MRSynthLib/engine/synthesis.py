@@ -6,16 +6,18 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import checkpoint as checkpoints
-from . import devices, intensity, memory
+from . import devices, intensity, likeness, memory, reliability_summary
+from . import reliability as reliabilities
 from .devices import DeviceChoice
 from .errors import DeviceError
-from .preparation import CONTRASTS, SURE, Prepared, Window, other, prepare
+from .preparation import CONTRASTS, SURE, Prepared, Window, in_plane, other, prepare
+from .standard_space import PLANES
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTRASTS", "SURE", "Progress", "SynthesisResult", "Synthesizer", "other"]
 
+PASSES = {"axial": PLANES[:1], "three": PLANES}  # planes in which the generator goes through the volume
 STAGES = {"prepare": 0.0, "synthesize": 0.08, "restore": 0.94}  # fraction of the run at which each begins
 
 
@@ -46,6 +49,15 @@ class SynthesisResult:
     checkpoint_name, checkpoint_sha256 : str
     cycle : Volume or None
         |x - G(G(x))|, int16 in the same units and on the same grid, where asked for.
+    planes : {'axial', 'three'}
+        In which the generator went through the volume.
+    curve : Curve or None
+        By which `volume` was given the brightness of a reference, where asked for. `cycle` is of before that.
+    reliability, interval : Volume or None
+        Expected absolute error, and half the width of the 90 % interval, int16 in the same units and on the same grid,
+        where asked for.
+    trust : dict or None
+        What the map says in short, see `reliability_summary.trust`.
     """
 
     volume: Volume
@@ -59,6 +71,11 @@ class SynthesisResult:
     checkpoint_name: str
     checkpoint_sha256: str
     cycle: Volume | None = None
+    planes: str = "axial"
+    curve: likeness.Curve | None = None
+    reliability: Volume | None = None
+    interval: Volume | None = None
+    trust: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,19 @@ class Progress:
     seconds_left: float | None = None
     message: str = ""
     result: SynthesisResult | None = None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a run is asked for, as `Synthesizer.steps` takes it."""
+
+    target: str | None
+    source: str
+    mask: Volume | None
+    cycle: bool
+    planes: str
+    like: Volume | None
+    reliability: bool
 
 
 @dataclass
@@ -134,9 +164,13 @@ class Synthesizer:
         source: str = "auto",
         mask: Volume | None = None,
         cycle: bool = False,
+        planes: str = "axial",
+        like: Volume | None = None,
+        reliability: bool = False,
     ) -> SynthesisResult:
         """Run to the end; see `steps`."""
-        for progress in self.steps(volume, target, source=source, mask=mask, cycle=cycle):
+        options: dict[str, Any] = {"cycle": cycle, "planes": planes, "like": like, "reliability": reliability}
+        for progress in self.steps(volume, target, source=source, mask=mask, **options):
             if progress.result is not None:
                 return progress.result
         raise AssertionError("steps() ends with a result")
@@ -149,6 +183,9 @@ class Synthesizer:
         source: str = "auto",
         mask: Volume | None = None,
         cycle: bool = False,
+        planes: str = "axial",
+        like: Volume | None = None,
+        reliability: bool = False,
     ) -> Iterator[Progress]:
         """Synthesize step by step; the run stops where the iteration does.
 
@@ -164,6 +201,13 @@ class Synthesizer:
             Brain mask on any grid; outside it the result is 0.
         cycle : bool
             Also give |x - G(G(x))|, which doubles the work.
+        planes : {'axial', 'three'}
+            'three': the mean of axial, coronal and sagittal passes, for three times the work.
+        like : Volume, optional
+            A volume of the wanted contrast, from the same scanner or patient, on any grid: the result gets its
+            brightness by one monotone curve, see `likeness`.
+        reliability : bool
+            Also give the expected absolute error and the 90 % interval, see `reliability`.
 
         Yields
         ------
@@ -173,47 +217,69 @@ class Synthesizer:
         Raises
         ------
         InputError
-            See `checks.checked`; mask-empty, mask-off-grid, input-contrast-unknown.
+            See `checks.checked`; mask-empty, mask-off-grid, input-contrast-unknown; input-planes; reference-unusable,
+            reference-contrast.
+        ModelError
+            model-reliability: the checkpoint is not calibrated.
         DeviceError
             device-out-of-memory.
         """
+        if planes not in PASSES:
+            raise ValueError(f"planes is {planes!r}; expected one of {tuple(PASSES)}")
         yield Progress(0.0, "prepare")
         with memory.kept():
-            yield from self._steps(volume, target, source, mask, cycle, _Run())
+            yield from self._steps(volume, _Wanted(target, source, mask, cycle, planes, like, reliability), _Run())
 
-    def _steps(
-        self, volume: Volume, target: str | None, source: str, mask: Volume | None, cycle: bool, run: _Run
-    ) -> Iterator[Progress]:
+    def _steps(self, volume: Volume, wanted: _Wanted, run: _Run) -> Iterator[Progress]:
         begin = time.perf_counter()
-        prepared = prepare(volume, self.checkpoint.card["frame"], source=source, target=target, mask=mask)
+        frame = self.checkpoint.card["frame"]
+        prepared = prepare(volume, frame, source=wanted.source, target=wanted.target, mask=wanted.mask)
+        views = [prepared, *(in_plane(prepared, frame, plane) for plane in PASSES[wanted.planes][1:])]
         run.warnings += prepared.warnings
+        calibration = None
+        if wanted.reliability:
+            calibration = reliabilities.of_card(self.checkpoint.card, prepared.contrast.name, self.checkpoint.name)
+            run.warnings += reliabilities.doubts(wanted.planes, wanted.like is not None)
+        tissue = None if wanted.like is None else likeness.tissue_of(wanted.like, other(prepared.contrast.name))
         run.spent("prepare", begin)
         yield from (Progress(STAGES["synthesize"], "prepare", message=warning) for warning in run.warnings)
 
-        start, span = STAGES["synthesize"], STAGES["restore"] - STAGES["synthesize"]
-        if cycle:
-            span /= 2
+        start = STAGES["synthesize"]
+        span = (STAGES["restore"] - start) / (len(views) + wanted.cycle)
         begin = time.perf_counter()
-        synthetic = np.zeros_like(prepared.slices)
-        yield from self._passes(prepared, prepared.slices, synthetic, "synthesize", start, span, run)
+        passes = []
+        for view in views:
+            passes.append(np.zeros_like(view.slices))
+            yield from self._passes(view, view.slices, passes[-1], "synthesize", start, span, run)
+            start += span
+        unit, synthetic = _combined(views, passes)
         run.spent("synthesize", begin)
-        if cycle:
+        if wanted.cycle:
             begin = time.perf_counter()
             # What goes back is what the user gets: without the background that the result does not have either.
             kept = synthetic * (prepared.space.to_model(prepared.inside.astype(np.float32)) > 0.5)
             back = np.zeros_like(synthetic)
-            yield from self._passes(prepared, kept, back, "cycle", start + span, span, run)
+            yield from self._passes(prepared, kept, back, "cycle", start, span, run)
             run.spent("cycle", begin)
 
         yield Progress(STAGES["restore"], "restore", 0.0)
         begin = time.perf_counter()
-        voxels = intensity.to_output(prepared.restored(synthetic))
+        curve = None
+        if tissue is not None:
+            curve = likeness.fit(unit, prepared.brain, volume, prepared.whole_brain, tissue)
+            unit = curve(unit)
+        made = volume.replaced(intensity.to_output(unit))
         difference = None
-        if cycle:
+        if wanted.cycle:
             difference = volume.replaced(intensity.to_output(np.abs(prepared.source - prepared.restored(back))))
         run.spent("restore", begin)
+        expected = half = None
+        if calibration is not None:
+            begin = time.perf_counter()
+            expected, half = (volume.replaced(voxels) for voxels in calibration.maps(prepared, synthetic))
+            run.spent("reliability", begin)
         result = SynthesisResult(
-            volume=volume.replaced(voxels),
+            volume=made,
             source_contrast=prepared.contrast.name,
             target_contrast=other(prepared.contrast.name),
             contrast_reason=prepared.contrast.reason,
@@ -224,6 +290,11 @@ class Synthesizer:
             checkpoint_name=self.checkpoint.name,
             checkpoint_sha256=self.checkpoint.sha256,
             cycle=difference,
+            planes=wanted.planes,
+            curve=curve,
+            reliability=expected,
+            interval=half,
+            trust=None if expected is None else reliability_summary.trust(expected, prepared.brain),
         )
         yield Progress(1.0, "restore", 0.0, result=result)
 
@@ -245,7 +316,7 @@ class Synthesizer:
         while done < len(todo):
             chunk = todo[done : done + batch.size]
             try:
-                out[chunk] = self._forward(slices, chunk, prepared.window(chunk))
+                out[chunk] = self.forward(slices, chunk, prepared.window(chunk))
             except (MemoryError, RuntimeError) as error:
                 warning = self._after_out_of_memory(error, batch)
                 batch = batch if batch.size else memory.Batch(self.device.device, pixels)
@@ -257,8 +328,24 @@ class Synthesizer:
             left = (time.perf_counter() - begin) / done * (len(todo) - done)
             yield Progress(start + span * done / len(todo), stage, left)
 
-    def _forward(self, slices: NDArray[np.float32], chunk: NDArray[np.intp], window: Window) -> NDArray[np.float32]:
-        """Generator output for the slices `chunk`, shape (n, rows, columns), right inside the window."""
+    def forward(
+        self, slices: NDArray[np.float32], chunk: NDArray[np.intp], window: Window | None = None
+    ) -> NDArray[np.float32]:
+        """Generator output for some slices: the step that every run is made of.
+
+        Parameters
+        ----------
+        slices : ndarray, shape (slices, rows, columns)
+            All of a volume, laid out for the generator.
+        chunk : ndarray of int, shape (n,)
+            Which of them.
+        window : Window, optional
+            Rows and columns outside of which pixels may be wrong.
+
+        Returns
+        -------
+        ndarray, shape (n, rows, columns)
+        """
         import torch
 
         torch.set_num_threads(self.device.threads)
@@ -287,3 +374,14 @@ class Synthesizer:
         self.device = replace(fallback, reason=f"{warning} {fallback.reason}")
         self._place()
         return warning
+
+
+def _combined(
+    views: list[Prepared], made: list[NDArray[np.float32]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The mean of the passes on the volume's grid, and as axial slices."""
+    if len(views) == 1:
+        return views[0].restored(made[0]), made[0]
+    unit = sum(view.restored(slices) for view, slices in zip(views, made, strict=True))
+    unit = np.asarray(unit, dtype=np.float32) / np.float32(len(views))
+    return unit, views[0].space.to_model(unit)

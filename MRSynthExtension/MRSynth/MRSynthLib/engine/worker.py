@@ -10,10 +10,12 @@ The request is a JSON object; paths in it are relative to its own folder.
     As in `Volume`; optional.
 ``mask``
     null, or an object with ``voxels`` and ``ijk_to_ras``, or with ``input``.
-``model``, ``device``, ``precision``, ``source``, ``target``, ``cycle``
+``like``
+    The same: a volume whose brightness the result gets. Optional.
+``model``, ``device``, ``precision``, ``source``, ``target``, ``cycle``, ``planes``, ``reliability``
     As `Synthesizer` takes them; optional.
 ``output_dir``
-    Where out.npy, and cycle.npy if asked for, are written.
+    Where out.npy, and cycle.npy, reliability.npy and interval.npy if asked for, are written.
 
 Every line on stdout is one JSON object with the key ``event``: started, progress, warning, result or error.
 Anything else that prints goes to stderr. The exit code is that of the error's family, as on the command line.
@@ -137,10 +139,10 @@ def run(request: Mapping[str, Any], folder: Path, emit: Emit, networks: Networks
     MRSynthError
         As `Synthesizer` and the readers; no file is left in the output folder then.
     """
-    from .provenance import facts
+    from .provenance import MAPS, facts
 
     volume = _volume(request, folder)
-    mask = request.get("mask")
+    mask, like = request.get("mask"), request.get("like")
     synthesizer = networks.get(request.get("model"), request.get("device", "auto"), request.get("precision", "auto"))
     emit(
         "started",
@@ -159,20 +161,22 @@ def run(request: Mapping[str, Any], folder: Path, emit: Emit, networks: Networks
         target=request.get("target"),
         mask=None if mask is None else _volume(mask, folder),
         cycle=request.get("cycle", False),
+        planes=request.get("planes", "axial"),
+        like=None if like is None else _volume(like, folder),
+        reliability=request.get("reliability", False),
     ):
         emit("progress", fraction=progress.fraction, stage=progress.stage, seconds_left=progress.seconds_left)
         if progress.message:
             emit("warning", message=progress.message)
         result = progress.result
     assert result is not None, "the last step carries the result"
-    files = {"voxels": result.volume.voxels}
-    if result.cycle is not None:
-        files["cycle"] = result.cycle.voxels
+    found = {name: getattr(result, name) for name in MAPS}
+    files = {"voxels": result.volume.voxels} | {name: made.voxels for name, made in found.items() if made is not None}
     names = _save(files, folder / request["output_dir"])
     emit(
         "result",
         voxels=names["voxels"],
-        cycle=names.get("cycle"),
+        **{name: names.get(name) for name in MAPS},
         shape=list(result.volume.shape),
         dtype=str(result.volume.voxels.dtype),
         ijk_to_ras=result.volume.ijk_to_ras.tolist(),
@@ -198,17 +202,17 @@ def _volume(described: Mapping[str, Any], folder: Path) -> Volume:
 
 
 def _save(arrays: Mapping[str, NDArray[Any]], folder: Path) -> dict[str, str]:
-    """Write out.npy and cycle.npy, all or none; return their names by key."""
+    """Write out.npy and the maps, all or none; return their names by key."""
     import numpy as np
 
     from .files import write_aside
 
-    names = {"voxels": "out.npy", "cycle": "cycle.npy"}
+    names = {key: "out.npy" if key == "voxels" else f"{key}.npy" for key in arrays}
     with contextlib.ExitStack() as stack:
         for key, array in arrays.items():
             aside = stack.enter_context(write_aside(folder / names[key]))
             np.save(aside, array, allow_pickle=False)
-    return {key: names[key] for key in arrays}
+    return names
 
 
 class _Lifeline:

@@ -410,7 +410,7 @@ def test_when_not_even_one_slice_fits_the_run_ends_with_a_device_error(untrained
 def pretend_gpu(untrained: Synthesizer, monkeypatch: pytest.MonkeyPatch, slices: int) -> list[int]:
     """Let `untrained` run as on a GPU with memory for so many slices; the list that is filled with its batches."""
     batches: list[int] = []
-    on_cpu = untrained._forward
+    on_cpu = untrained.forward
 
     def forward(stack: np.ndarray, chunk: np.ndarray, window: Window) -> np.ndarray:
         device = untrained.device
@@ -425,7 +425,7 @@ def pretend_gpu(untrained: Synthesizer, monkeypatch: pytest.MonkeyPatch, slices:
         finally:
             untrained.device = device
 
-    monkeypatch.setattr(untrained, "_forward", forward)
+    monkeypatch.setattr(untrained, "forward", forward)
     untrained.device = replace(untrained.device, device="cuda:0", precision="bf16")
     for name, answer in {
         "reset_peak_memory_stats": None,

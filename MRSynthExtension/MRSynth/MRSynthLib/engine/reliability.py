@@ -1,0 +1,204 @@
+"""How far off a synthetic volume is expected to be, voxel by voxel, and within what it lies with 90 % confidence.
+
+The expected absolute error is a small regression on what `reliability_features` measures; the interval is a multiple
+of it, found by conformal prediction for each tissue class. Both were fitted to volumes that the generator had not
+seen, by ``mrsynth-train calibrate``, and travel in the checkpoint's card under ``reliability``. See docs/trust.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import intensity
+from .errors import ModelError
+from .preparation import Prepared
+from .reliability_features import NAMES, Slices, features
+
+TISSUES = ("csf", "grey", "white")
+VERSION = 1
+CHUNK = 8  # slices at a time, for the memory's sake
+ROUNDS, BINS = 30, 256  # of the clustering of tissue
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Expected absolute error from features: a network with one hidden layer, for the logarithm.
+
+    Attributes
+    ----------
+    low, high : ndarray, shape (features,)
+        The features are clipped to what the calibration has seen.
+    hidden, hidden_bias : ndarray, shapes (units, features) and (units,)
+    weights : ndarray, shape (units,)
+    bias : float
+    """
+
+    low: Array
+    high: Array
+    hidden: Array
+    hidden_bias: Array
+    weights: Array
+    bias: float
+
+    def __call__(self, measured: Array) -> Array:
+        """Expected absolute error, shape (n,), of features of shape (n, features); the synthetic's 1.0 is 1."""
+        clipped = np.clip(measured, self.low, self.high)
+        logarithm = np.tanh(clipped @ self.hidden.T + self.hidden_bias) @ self.weights + np.float32(self.bias)
+        return np.asarray(np.exp(logarithm), dtype=np.float32)
+
+    @classmethod
+    def from_card(cls, entry: Mapping[str, Any]) -> Regression:
+        """The regression as the card has it; ValueError, KeyError or TypeError where it is none."""
+        low, high, hidden, hidden_bias, weights = (
+            np.asarray(entry[name], dtype=np.float32) for name in ("low", "high", "hidden", "hidden_bias", "weights")
+        )
+        units = len(weights)
+        shapes = [low.shape, high.shape, hidden.shape, hidden_bias.shape, weights.shape]
+        if shapes != [(len(NAMES),), (len(NAMES),), (units, len(NAMES)), (units,), (units,)]:
+            raise ValueError(f"the regression has shapes {shapes}")
+        if not all(np.isfinite(array).all() for array in (low, high, hidden, hidden_bias, weights)):
+            raise ValueError("the regression has numbers that are not finite")
+        return cls(low, high, hidden, hidden_bias, weights, float(entry["bias"]))
+
+    def to_card(self) -> dict[str, Any]:
+        """The same for a card, with seven digits."""
+        arrays = {name: getattr(self, name) for name in ("low", "high", "hidden", "hidden_bias", "weights")}
+        rounded = {name: _rounded(array.tolist()) for name, array in arrays.items()}
+        return {**rounded, "bias": _rounded(float(self.bias))}
+
+
+@dataclass(frozen=True)
+class Direction:
+    """The calibration of one direction of synthesis.
+
+    Attributes
+    ----------
+    regression : Regression
+    quantiles : mapping
+        For each of `TISSUES`, half the width of the interval over the expected error.
+    """
+
+    regression: Regression
+    quantiles: Mapping[str, float]
+
+    def maps(self, prepared: Prepared, synthetic: Array) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """Expected absolute error and half the width of the interval, on the volume's grid in output units.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            In axial slices.
+        synthetic : ndarray, shape (slices, rows, columns)
+            What was made of its slices.
+        """
+        expected, half = np.zeros_like(synthetic), np.zeros_like(synthetic)
+        slices = slices_of(prepared, synthetic)
+        bounds = tissue_bounds(prepared, synthetic)
+        factors = np.array([self.quantiles[name] for name in TISSUES], dtype=np.float32)
+        for first in range(0, len(synthetic), CHUNK):
+            chunk = slice(first, first + CHUNK)
+            part = slices.part(chunk)
+            if not part.inside.any():
+                continue
+            errors = self.regression(features(part))
+            expected[chunk][part.inside] = errors
+            half[chunk][part.inside] = errors * factors[tissue(prepared, part, bounds)]
+        return intensity.to_output(prepared.restored(expected)), intensity.to_output(prepared.restored(half))
+
+
+def of_card(card: Mapping[str, Any], source: str, checkpoint: str) -> Direction:
+    """The calibration of a checkpoint for synthesis from one contrast.
+
+    Parameters
+    ----------
+    card : mapping
+    source : {'t1', 't2'}
+    checkpoint : str
+        Its name.
+
+    Raises
+    ------
+    ModelError
+        model-reliability: the card has no calibration, or one that this MRSynth cannot use.
+    """
+    expected = "a checkpoint with a calibration under 'reliability' in its card."
+    entry = card.get("reliability")
+    if not entry:
+        raise ModelError("model-reliability", f"The checkpoint '{checkpoint}' was not calibrated.", expected)
+    try:
+        if entry["version"] != VERSION or tuple(entry["features"]) != NAMES:
+            raise ValueError("it was made for another version of MRSynth")
+        direction = entry["directions"][source]
+        quantiles = {name: float(direction["quantiles"][name]) for name in TISSUES}
+        if not all(0 < quantile < np.inf for quantile in quantiles.values()):
+            raise ValueError(f"the quantiles are {quantiles}")
+        return Direction(Regression.from_card(direction["regression"]), quantiles)
+    except (KeyError, TypeError, ValueError) as error:
+        seen = f"The calibration of the checkpoint '{checkpoint}' cannot be used: {error}."
+        raise ModelError("model-reliability", seen, expected) from error
+
+
+def doubts(planes: str, like: bool) -> tuple[str, ...]:
+    """What speaks against a calibration, which is of axial passes on their own scale, in this run."""
+    found = []
+    if planes != "axial":
+        found.append("The reliability map was calibrated for axial passes alone: with three planes it is a guide.")
+    if like:
+        found.append("The reliability map is of the result before it took the brightness of the reference.")
+    return tuple(found)
+
+
+def slices_of(prepared: Prepared, synthetic: Array) -> Slices:
+    """The slices of a run, as `features` takes them."""
+    inside = prepared.space.to_model(prepared.inside.astype(np.float32)) > 0.5
+    along, rows, columns = prepared.space.model_axes
+    filled = np.flatnonzero(inside.any(axis=(1, 2)))
+    top = int(filled[-1]) if filled.size else 0
+    below = (top - np.arange(len(inside), dtype=np.float32)) * np.float32(along.spacing)
+    return Slices(prepared.slices, synthetic, inside, below, (rows.spacing, columns.spacing))
+
+
+def tissue_bounds(prepared: Prepared, synthetic: Array) -> NDArray[np.float64]:
+    """The two T1 intensities between fluid, grey and white matter, by three-means clustering of the brain.
+
+    The T1 is the source or the result, whichever it is. Slices that were not made do not count.
+    """
+    brain = prepared.space.to_model(prepared.brain.astype(np.float32)) > 0.5
+    brain &= synthetic.any(axis=(1, 2))[:, None, None]
+    t1 = _t1(prepared, prepared.slices, synthetic)[brain]
+    count, edges = np.histogram(t1, bins=BINS, range=(0, 1))
+    return three_means(count, (edges[1:] + edges[:-1]) / 2)
+
+
+def three_means(count: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The bounds between the clusters of a histogram: Lloyd's algorithm from the 10th, 40th and 80th percentile."""
+    total = np.cumsum(count)
+    start = np.searchsorted(total, np.array([0.1, 0.4, 0.8]) * total[-1])
+    means = values[np.minimum(start, len(values) - 1)].astype(np.float64)
+    for _ in range(ROUNDS):
+        label = np.digitize(values, (means[1:] + means[:-1]) / 2)
+        weight = np.bincount(label, weights=count, minlength=3)
+        moved = np.bincount(label, weights=count * values, minlength=3)
+        means = np.where(weight > 0, moved / np.maximum(weight, 1), means)
+    return (means[1:] + means[:-1]) / 2
+
+
+def tissue(prepared: Prepared, slices: Slices, bounds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For every pixel inside, the index of its class in `TISSUES`, by what `tissue_bounds` found."""
+    return np.digitize(_t1(prepared, slices.source, slices.synthetic)[slices.inside], bounds)
+
+
+def _t1(prepared: Prepared, source: Array, synthetic: Array) -> Array:
+    return source if prepared.contrast.name == "t1" else synthetic
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.7g}")

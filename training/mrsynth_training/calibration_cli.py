@@ -1,0 +1,61 @@
+"""The command `mrsynth-train calibrate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from mrsynth_training.errors import TrainingError
+
+
+def add(commands: Any) -> None:
+    """Add `calibrate` to the commands."""
+    calibrate = commands.add_parser(
+        "calibrate", help="the reliability map: residuals on unseen subjects, its scores, and a calibrated checkpoint"
+    )
+    add = calibrate.add_argument
+    add("--residuals", type=Path, required=True, metavar="FOLDER", help="tables of residuals; those there are kept")
+    add(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="make residuals with these, each on what it has not seen",
+    )
+    add("--data", type=Path, help="with --models: folder with one sub-folder per study")
+    add("--subjects", nargs="+", default=[], metavar="SUBJECT", help="with --models: only these studies")
+    add("--candidates", action="store_true", help="with --models: also maps that need more passes, to compare with")
+    add("--planes", action="store_true", help="with --models: also the spread of passes in three planes")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; always in fp32")
+    add("--into", type=Path, metavar="CHECKPOINT", help="write the calibration into the card of this checkpoint")
+    add("-o", "--output", type=Path, help="with --into: write that to another file")
+    add("--report", type=Path, metavar="FILE", help="JSON file with all scores to write")
+    calibrate.set_defaults(command=_calibrate)
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from mrsynth_training import calibration, calibration_data
+
+    if options.models:
+        if options.data is None:
+            raise TrainingError("--models without --data", "the folder of the studies", "Give --data")
+        calibration.collect(
+            options.models,
+            options.data,
+            options.residuals,
+            subjects=options.subjects,
+            candidates=options.candidates,
+            planes=options.planes,
+            device=options.device,
+            report=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    tables = calibration_data.read(options.residuals)
+    rows = calibration.cross_validate(tables)
+    print(calibration.table_of(rows))
+    if options.report:
+        calibration.write_report(rows, options.report)
+    if options.into:
+        print(f"{calibration.write_card(options.into, tables, rows, options.output or options.into)}: calibrated")
+    return 0
