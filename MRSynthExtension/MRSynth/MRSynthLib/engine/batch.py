@@ -8,27 +8,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import batch_cohort, batch_job, batch_plan, batch_report
-from .batch_cohort import Scan
-from .batch_plan import FAILED, OPEN, Plan, Seen, Settings
-from .batch_records import Records, stamp, write_json
+from .batch_looks import Looks
+from .batch_plan import FAILED, OPEN, Plan, Settings
+from .batch_progress import Listener, Progress, Throttle
+from .batch_records import Records
 from .batch_workers import Workers
-from .errors import MRSynthError, OutputError
+from .errors import Cancelled, InputError, MRSynthError, OutputError
 from .preparation import CONTRASTS
-from .process import error_document, error_from
-
-Listener = Callable[[dict[str, Any]], None]
+from .process import error_from
 
 _FULL = "output-full"  # what stops a run: no further job could be written either
-_TOLD_EVERY = 0.5  # seconds between two progress events
 
 
 @dataclass
@@ -67,13 +64,19 @@ def settings_for(output: Path, model: str | None = None, **options: Any) -> Sett
     ------
     ModelError
         As `checkpoint.load`.
+    InputError
+        reference-unusable.
     """
     from . import checkpoint
-    from .files import sha256_of
+    from .files import read_volume, sha256_of
 
     loaded = checkpoint.load(model)
     like = options.get("like")
     if like is not None:
+        try:
+            read_volume(like)
+        except InputError as error:
+            raise InputError("reference-unusable", error.seen, error.expected, error.remedy) from error
         options |= {"like": like.resolve(), "like_sha256": sha256_of(like)}
     return Settings(output.resolve(), str(loaded.path.resolve()), loaded.sha256, **options)
 
@@ -106,7 +109,7 @@ def plan(
         settings = dataclasses.replace(settings, bids_root=inputs[0])
     looks = Looks(Records(settings.output))
     made = Plan([], {})
-    throttle = _Throttle()
+    throttle = Throttle()
     for made in batch_plan.make(found, settings, wanted, look=looks.look):
         if told and throttle.due():
             told({"event": "planning", "done": len(made.rows), "total": len(found)})
@@ -123,48 +126,6 @@ def _absolute(path: Path) -> Path:
 
 def _within(examination: batch_cohort.Examination, path: Path) -> bool:
     return examination.layout == "bids" and all(path in scan.path.parents for scan in examination.scans)
-
-
-class Looks:
-    """What volumes are whose names do not tell, by a look at the image; remembered as long as the file is the same."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._known: dict[str, dict[str, Any]] = {}
-        self._new = False
-        try:
-            known = json.loads(records.looks.read_text(encoding="utf-8"))
-            self._known = known if isinstance(known, dict) else {}
-        except (OSError, ValueError):
-            pass
-
-    def look(self, scan: Scan) -> Seen:
-        """Contrast and reason; no contrast where it is not clear, or where the file cannot be read."""
-        from . import screening
-        from .preparation import SURE
-
-        key = f"{scan.path}#{scan.series}"
-        try:
-            now = stamp(scan.files or [scan.path])
-        except OSError as error:
-            return None, str(error)
-        known = self._known.get(key, {})
-        if known.get("stamp") != now:
-            try:
-                volume = batch_job.read(scan)
-                guess = screening.guess_contrast(volume, screening.look(volume).brain)
-                contrast = guess.name if guess.confidence >= SURE else None
-                known = {"stamp": now, "contrast": contrast, "reason": guess.reason}
-            except MRSynthError as error:
-                known = {"stamp": now, "contrast": None, "reason": f"{error.seen} [{error.code}]"}
-            self._known[key] = known
-            self._new = True
-        return known["contrast"], known["reason"]
-
-    def save(self) -> None:
-        """Remember for the next run, if there is a place for it already."""
-        if self._new and self._records.looks.parent.is_dir():
-            write_json(self._records.looks, self._known)
 
 
 def run(
@@ -217,8 +178,6 @@ def run(
         except MRSynthError as error:
             finished.stopped = error
         except KeyboardInterrupt:
-            from .errors import Cancelled
-
             finished.stopped = Cancelled()
         finished.seconds = time.monotonic() - begin
         try:
@@ -257,7 +216,9 @@ def _work(made: Plan, workers: Workers, tell: Listener) -> None:
         batch-scheduler.
     """
     with workers:
-        progress = Progress(len(made.jobs), workers, tell)
+        if workers.notice:
+            tell({"event": "notice", "message": workers.notice})
+        progress = Progress(len(made.jobs), tell)
         for number, outcome in workers.run(batch_job.carry_out, made.jobs.items(), progress.within):
             row = made.rows[number]
             row.status = outcome["status"]
@@ -284,57 +245,3 @@ def event_of(row: batch_plan.Row) -> dict[str, Any]:
 
 def _seconds(row: batch_plan.Row) -> float | None:
     return row.record.get("facts", {}).get("seconds")
-
-
-class Progress:
-    """How far a run is, and how long it will take: by the jobs that are done, and parts of those under way."""
-
-    def __init__(self, total: int, workers: Workers, tell: Listener) -> None:
-        self._total = total
-        self._workers = workers
-        self._tell = tell
-        self._begin = time.monotonic()
-        self._parts: dict[int, float] = {}
-        self._done = 0
-        self._throttle = _Throttle()
-
-    def within(self, number: int, fraction: float, stage: str) -> None:
-        """Tell of a job that is under way."""
-        self._parts[number] = fraction
-        if self._throttle.due():
-            self._send(stage)
-
-    def finished(self, number: int) -> None:
-        """Tell of a job that is done."""
-        self._parts.pop(number, None)
-        self._done += 1
-        self._send("")
-
-    def _send(self, stage: str) -> None:
-        amount = self._done + sum(self._parts.values())
-        spent = time.monotonic() - self._begin
-        left = spent / amount * (self._total - amount) if amount > 0 else None
-        event = {"event": "progress", "done": self._done, "total": self._total, "stage": stage}
-        self._tell({**event, "fraction": amount / max(1, self._total), "seconds_left": left})
-
-
-class _Throttle:
-    """Says when enough time has gone by to tell something again."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def due(self) -> bool:
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + _TOLD_EVERY
-        return True
-
-
-def failures(rows: Iterable[batch_plan.Row]) -> Iterator[dict[str, Any]]:
-    """What failed in a run, one entry per row."""
-    return (event_of(row) for row in rows if row.status == FAILED)
-
-
-__all__ = ["Finished", "Progress", "error_document", "plan", "run", "settings_for"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from .batch_cohort import Examination, Scan
+from .batch_cohort import Examination, Scan, relative
 from .batch_folder import is_synthetic, stem_of
 from .files import NIFTI, ending, write_aside
 
@@ -76,7 +76,7 @@ def describe(output: Path, source: Path) -> None:
     OutputError
         As `files.write_aside`.
     """
-    link = _link(source, output)
+    link = relative(source, output)
     document: dict[str, Any] = {
         "Name": "Synthetic T1w and T2w volumes by MRSynth",
         "BIDSVersion": BIDS_VERSION,
@@ -93,13 +93,6 @@ def describe(output: Path, source: Path) -> None:
         if not path.exists():
             with write_aside(path) as aside:
                 aside.write_text(content, encoding="utf-8")
-
-
-def _link(source: Path, output: Path) -> str:
-    try:
-        return Path(os.path.relpath(source.resolve(), output.resolve())).as_posix()
-    except ValueError:  # another drive of Windows
-        return source.resolve().as_uri()
 
 
 def uri(scan: Path, root: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -37,6 +38,10 @@ def add_command(commands: Any, epilog: str) -> None:
     add("--precision", default="auto", help="auto, fp32, bf16 or fp16")
     add("--format", choices=WRITTEN, default=".nii.gz", help="of the images (default: %(default)s)")
     add("--cycle", action="store_true", help="also write |x - G(G(x))|, the cycle difference")
+    add("--planes", choices=("axial", "three"), default="axial", help="three: mean of three passes, thrice the work")
+    add("--reliability", action="store_true", help="also write the expected error of each voxel, and its interval")
+    add("--like", type=Path, metavar="REFERENCE", help="with --to: make all as bright as this volume of that contrast")
+    add("--force", action="store_true", help="go on where the screening of an input refuses")
     add("--dicom", action="store_true", help="where the source is a DICOM series, write one")
     add("--anonymize", action="store_true", help="with --dicom: basic profile of the standard; not of the voxels")
     add("--overwrite", action="store_true", help="make again what earlier runs made; acquired volumes always stay")
@@ -55,6 +60,8 @@ def wrong_usage(arguments: argparse.Namespace) -> str:
         return "--workers are those of this machine and --scheduler has its own: give one of them"
     if arguments.workers is not None and not 0 <= arguments.workers <= 256:
         return "--workers is a number from 0 to 256"
+    if arguments.like is not None and arguments.to is None:
+        return "--like needs --to, the contrast of the reference"
     if arguments.anonymize and not arguments.dicom:
         return "--anonymize needs --dicom"
     if arguments.json and arguments.progress_json:
@@ -67,6 +74,7 @@ def _batch(arguments: argparse.Namespace, out: TextIO) -> int:
 
     if arguments.end_with is not None:
         end_with(arguments.end_with)
+    asked = {"planes": arguments.planes, "reliability": arguments.reliability, "force": arguments.force}
     settings = batch.settings_for(
         arguments.output,
         arguments.model,
@@ -74,6 +82,8 @@ def _batch(arguments: argparse.Namespace, out: TextIO) -> int:
         precision=arguments.precision,
         format=arguments.format,
         cycle=arguments.cycle,
+        extra={name: value for name, value in asked.items() if value not in (False, "axial")},
+        like=arguments.like,
         dicom=arguments.dicom,
         anonymous=arguments.anonymize,
         overwrite=arguments.overwrite,
@@ -99,7 +109,7 @@ def _workers(arguments: argparse.Namespace) -> Workers:
         return batch_workers.Remote(arguments.scheduler)
     if arguments.workers == 0 or (arguments.workers is None and not batch_workers.has_dask()):
         return batch_workers.Inline()
-    return batch_workers.Local(batch_workers.machine_size(arguments.device, arguments.workers))
+    return batch_workers.Local(arguments.device, arguments.workers)
 
 
 class _Told:
@@ -109,8 +119,13 @@ class _Told:
         self._bar = bar
         self._lines = lines
         self._quiet = quiet
+        self._lock = threading.Lock()  # workers tell their progress in a thread of their own
 
     def __call__(self, event: dict[str, Any]) -> None:
+        with self._lock:
+            self._show(event)
+
+    def _show(self, event: dict[str, Any]) -> None:
         if self._lines is not None:
             self._lines.write(json.dumps(event) + "\n")
             self._lines.flush()
@@ -120,6 +135,9 @@ class _Told:
         elif kind == "progress":
             label = f"{event['done']} of {event['total']}"
             self._bar.draw(event["fraction"], label, event["seconds_left"])
+        elif kind == "notice" and not self._quiet:
+            self._bar.clear()
+            print(f"mrsynth: {event['message']}", file=sys.stderr)
         elif kind == "failure" and not self._quiet:
             self._bar.clear()
             print(f"mrsynth: {_name(event)}: {event['error']['message']} [{event['error']['code']}]", file=sys.stderr)

@@ -194,6 +194,14 @@ def _is_regular(path: Path) -> bool:
         return False
 
 
+def relative(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, with "/" between the parts; absolute where there is no way, as between drives."""
+    try:
+        return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
+
+
 def unique_folders(found: Iterable[Examination]) -> dict[str, list[Examination]]:
     """Examinations by the folder that their results go to."""
     places: dict[str, list[Examination]] = {}

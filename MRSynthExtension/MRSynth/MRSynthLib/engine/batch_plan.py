@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +239,7 @@ def decide(examination: Examination, settings: Settings, wanted: tuple[str, ...]
         if contrast is None:
             doubts.append(f"{scan.path.name}: {reason}")
         else:
-            told = scan if scan.contrast else Scan(**{**_fields(scan), "contrast": contrast, "reason": reason})
+            told = scan if scan.contrast else replace(scan, contrast=contrast, reason=reason)
             by_contrast[contrast].append(told)
     row.note = "; ".join(doubts)
     present = [contrast for contrast in CONTRASTS if by_contrast[contrast]]
@@ -259,20 +258,16 @@ def decide(examination: Examination, settings: Settings, wanted: tuple[str, ...]
     return Job(_name(examination, target), examination, source, target, settings)
 
 
-def _fields(scan: Scan) -> dict[str, Any]:
-    return {name: getattr(scan, name) for name in scan.__dataclass_fields__}
-
-
 def _finest(scans: list[Scan]) -> Scan:
     """Of several, the one with the finest voxels by its longest edge; the first where they are alike."""
     return scans[0] if len(scans) == 1 else min(scans, key=_edge)
 
 
 def _edge(scan: Scan) -> float:
-    from . import batch_job
+    from . import batch_scan
 
     try:
-        return round(max(batch_job.spacing_of(scan)), 1)
+        return round(max(batch_scan.spacing(scan)), 1)
     except MRSynthError:
         return float("inf")
 
@@ -284,16 +279,3 @@ def _name(examination: Examination, target: str) -> str:
     key = f"{examination.folder}\0{target}".encode("utf-8", "surrogateescape")
     readable = safe_name(examination.folder.replace("/", "_"))[:60]
     return f"{readable}-{target}-{hashlib.sha256(key).hexdigest()[:12]}"
-
-
-def as_json(value: Any) -> str:
-    """One line of JSON; paths as text."""
-    return json.dumps(value, default=str, ensure_ascii=True)
-
-
-def described(jobs: Iterable[Job]) -> list[dict[str, Any]]:
-    """Jobs as they stand in the JSON of a dry run."""
-    return [
-        {**asdict(job.examination), "source": str(job.source.path), "target": job.target, "name": job.name}
-        for job in jobs
-    ]

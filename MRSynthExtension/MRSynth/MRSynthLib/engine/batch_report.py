@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .. import __version__
+from .batch_cohort import relative
 from .batch_plan import FAILED, MEANING, OPEN, Plan, Row, Settings
 from .files import write_aside
 from .provenance import DISCLAIMER, weighting
@@ -48,7 +49,7 @@ def write(plan: Plan, settings: Settings, seconds: float, workers: str) -> Path:
     OutputError
         output-full, output-not-writable.
     """
-    entries = [entry(row) for row in plan.rows]
+    entries = [entry(row, settings.output) for row in plan.rows]
     about = _about(plan, settings, seconds, workers)
     page, table, document = (settings.output / name for name in NAMES)
     with write_aside(document) as aside, aside.open("w", encoding="utf-8") as file:
@@ -75,8 +76,11 @@ def _about(plan: Plan, settings: Settings, seconds: float, workers: str) -> dict
     }
 
 
-def entry(row: Row) -> dict[str, Any]:
-    """A row as it stands in JSON and, but for what is nested, in CSV."""
+def entry(row: Row, output: Path | None = None) -> dict[str, Any]:
+    """A row as it stands in JSON and, but for what is nested, in CSV.
+
+    The path of the source is relative to `output`, if that is given, so that a study can be moved as a whole.
+    """
     facts = row.record.get("facts", {})
     outputs = {one["role"]: one["path"] for one in row.record.get("outputs", [])}
     trust = row.record.get("trust") or {}
@@ -86,7 +90,7 @@ def entry(row: Row) -> dict[str, Any]:
         "status": row.status,
         "source_contrast": facts.get("source_contrast", ""),
         "target_contrast": row.target,
-        "source": row.source,
+        "source": relative(Path(row.source), output) if output and row.source else row.source,
         "output": outputs.get("image") or outputs.get("dicom") or "",
         "sidecar": outputs.get("sidecar", ""),
         "outputs": outputs,

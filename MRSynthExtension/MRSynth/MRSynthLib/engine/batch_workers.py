@@ -5,28 +5,25 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import devices
+from .batch_size import available_memory, size
 from .errors import DeviceError, InstallError
 from .process import error_document
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from .devices import Machine
-
-MEMORY_OF_A_WORKER = 3 << 30  # bytes; a volume of 512 x 512 x 400 at 1 mm and less has room in it
-MEMORY_OF_A_GPU_WORKER = 8 << 30  # bytes of the GPU
 AHEAD = 4  # jobs per worker that the scheduler knows of; the rest waits here
 ATTEMPTS = 3  # workers that may die of one job
 TOPIC = "mrsynth-batch"
 _PATIENCE = 30.0  # seconds to reach a scheduler
+_TOLD_EVERY = 1.0  # seconds between two messages of a worker
 
 Item = tuple[int, Any]
 Outcome = dict[str, Any]
@@ -35,10 +32,21 @@ Tell = Callable[[int, float, str], None]
 
 
 class Workers(Protocol):
-    """Those who carry out jobs; a context in which they are there."""
+    """Those who carry out jobs; a context in which they are there.
+
+    Attributes
+    ----------
+    count : int
+        How many there are.
+    about : str
+        The same for people, for the report.
+    notice : str
+        What the user should know at once, or "".
+    """
 
     count: int
     about: str
+    notice: str
 
     def __enter__(self) -> Workers: ...
 
@@ -55,7 +63,8 @@ class Inline:
     """The calling process, one job after the other: without Dask, and with progress within a volume."""
 
     count = 1
-    about = "one at a time, in this process"
+    about = "one at a time, in one process"
+    notice = ""
 
     def __enter__(self) -> Inline:
         return self
@@ -69,59 +78,15 @@ class Inline:
             yield number, work(job, lambda fraction, stage, n=number: tell(n, fraction, stage))
 
 
-@dataclass(frozen=True)
-class Size:
-    """Workers on this machine: for each one its device, and its share of CPU threads."""
-
-    devices: tuple[str, ...]
-    threads: int
-    reason: str
-
-
-def size(machine: Machine, memory: int, cores: int, *, device: str = "auto", wanted: int | None = None) -> Size:
-    """How many workers a machine can feed, by its GPUs, memory and cores.
-
-    Parameters
-    ----------
-    machine : Machine
-    memory : int
-        Bytes that are available.
-    cores : int
-        CPU threads to share.
-    device : str
-        As asked for by the user.
-    wanted : int, optional
-        Number of workers as asked for; only their devices and threads are decided then.
-    """
-    room = max(1, memory // MEMORY_OF_A_WORKER)
-    gpus = [gpu for gpu in machine.gpus if device in ("auto", "cuda", f"cuda:{gpu.index}")]
-    if gpus and device != "cpu":
-        # Several volumes per card: while one is on it, others are read, prepared and written.
-        slots = [f"cuda:{gpu.index}" for gpu in gpus for _ in range(max(1, gpu.free // MEMORY_OF_A_GPU_WORKER))]
-        slots.sort(key=lambda slot: sum(other == slot for other in slots[: slots.index(slot)]))
-        rounds = [slot for n in range(len(slots)) for slot in _nth(slots, n)]
-        count = wanted or min(len(rounds), room, max(1, cores // 2))
-        chosen = tuple(rounds[n % len(rounds)] for n in range(count))
-        why = f"{len(gpus)} GPU, {memory / 2**30:.0f} GiB of memory, {cores} cores"
-    else:
-        one = "mps" if device == "mps" or (device == "auto" and machine.mps) else "cpu"
-        count = wanted or (1 if one == "mps" else min(room, cores))
-        chosen = (one,) * count
-        why = f"{memory / 2**30:.0f} GiB of memory, {cores} cores"
-    return Size(chosen, max(1, cores // len(chosen)), why)
-
-
-def _nth(slots: Sequence[str], n: int) -> list[str]:
-    """The n-th slot of every device, so that devices are filled evenly."""
-    return [slot for slot in dict.fromkeys(slots) if slots.count(slot) > n]
-
-
 class Local:
     """Dask workers on this machine, a process each.
 
     Parameters
     ----------
-    size : Size
+    device : str
+        As asked for by the user.
+    wanted : int, optional
+        How many; by default as many as the machine can feed, see `size`.
 
     Raises
     ------
@@ -129,16 +94,23 @@ class Local:
         batch-package.
     """
 
-    def __init__(self, size: Size) -> None:
+    count = 0
+    about = "no worker was needed"
+    notice = ""
+
+    def __init__(self, device: str = "auto", wanted: int | None = None) -> None:
         _need_dask()
-        self.size = size
-        self.count = len(size.devices)
-        self.about = f"{self.count} workers of {size.threads} threads ({size.reason})"
+        self._asked = device, wanted
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Local:
         import dask
         from distributed import Client, Nanny, Scheduler, SpecCluster
+
+        device, wanted = self._asked
+        self.size = size(devices.probe(), available_memory(), device=device, wanted=wanted)
+        self.count = len(self.size.devices)
+        self.about = f"{self.count} workers of {self.size.threads} threads ({self.size.reason})"
 
         settings = {  # a job holds its own memory: there is nothing that Dask could spill, and a pause would not end
             "distributed.worker.memory.target": False,
@@ -198,6 +170,7 @@ class Remote:
         self.address = address
         self.count = 1
         self.about = f"the workers of {address}"
+        self.notice = ""
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Remote:
@@ -208,7 +181,9 @@ class Remote:
         except (OSError, ValueError, TimeoutError) as error:
             seen = f"The scheduler {self.address} does not answer ({error})."
             raise DeviceError("batch-scheduler", seen, "the address of a Dask scheduler.") from error
-        self.count = max(1, self._workers())
+        self.count = self._workers()
+        if not self.count:
+            self.notice = f"the scheduler {self.address} has no workers yet; the run begins with the first one"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -221,8 +196,8 @@ class Remote:
         """See `Workers`."""
 
         def count() -> int:
-            self.count = max(1, self._workers())
-            return self.count
+            self.count = self._workers()
+            return max(1, self.count)
 
         return _run(self._client, count, work, items, tell)
 
@@ -255,13 +230,14 @@ def _run(
                 return
             key = f"mrsynth-{number}-{run}"
             numbers[key] = number
-            done.add(client.submit(_on_worker, work, job, number, key=key, pure=False, retries=0))
+            done.add(client.submit(_on_worker, work, job, (run, number), key=key, pure=False, retries=0))
 
     def heard(event: tuple[Any, Any]) -> None:
         content = event[1]
         if isinstance(content, dict) and content.get("run") == run:
             tell(content["number"], content["fraction"], content["stage"])
 
+    client.subscribe_topic(TOPIC, heard)
     supply()
     try:
         for future in done:
@@ -278,6 +254,7 @@ def _run(
             yield number, outcome
     finally:
         with contextlib.suppress(Exception):  # the scheduler may be gone
+            client.unsubscribe_topic(TOPIC)
             client.cancel(list(done.futures))
 
 
@@ -291,32 +268,22 @@ def _death(error: Exception) -> dict[str, str]:
     return error_document(error)
 
 
-def _on_worker(work: Work, job: Any, number: int) -> Outcome:
-    """Carry out a job on a Dask worker."""
-    return work(job)
+def _on_worker(work: Work, job: Any, mark: tuple[str, int]) -> Outcome:
+    """Carry out a job on a Dask worker; tell how far it is from time to time."""
+    from distributed import get_worker
+
+    worker, (run, number) = get_worker(), mark
+    told = time.monotonic()
+
+    def tell(fraction: float, stage: str) -> None:
+        nonlocal told
+        if time.monotonic() >= told + _TOLD_EVERY:
+            told = time.monotonic()
+            worker.log_event(TOPIC, {"run": run, "number": number, "fraction": fraction, "stage": stage})
+
+    return work(job, tell)
 
 
 def device_of_this_worker(asked: str) -> str:
     """The device that this worker was given by `Local`, unless the user asked for a certain one."""
     return os.environ.get("MRSYNTH_BATCH_DEVICE", asked) if asked in ("auto", "cuda") else asked
-
-
-def machine_size(device: str, wanted: int | None) -> Size:
-    """The workers for this machine; see `size`."""
-    machine = devices.probe()
-    return size(machine, available_memory(), machine.threads, device=device, wanted=wanted)
-
-
-def available_memory() -> int:
-    """Bytes of memory that this process may still take: of the machine, and of its container."""
-    import psutil
-
-    return min(psutil.virtual_memory().available, *_limits())
-
-
-def _limits() -> list[int]:
-    """The container's limit (Linux control groups, version 2), where there is one."""
-    found = [1 << 62]
-    with contextlib.suppress(OSError, ValueError):
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return found
