@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from mrsynth_training import gate as gates
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.loop import read_checkpoint
 from MRSynthLib.engine import checkpoint, generators, intensity
@@ -35,6 +36,7 @@ def export(
     *,
     name: str,
     metrics: Path | None = None,
+    gate: Sequence[Path] = (),
     frame: str | None = None,
     licence: str | None = None,
     known_failures: Sequence[str] = (),
@@ -50,6 +52,8 @@ def export(
     name : str
     metrics : Path, optional
         What `evaluate` wrote of these very weights: export, evaluate, export again with it.
+    gate : sequence of Path
+        What `evaluate` and `lesions` wrote of these very weights; what they find must be within the limits of `gate`.
     frame : {"native", "paper"}, optional
         Refused if it is not the run's.
     licence : str, optional
@@ -66,7 +70,7 @@ def export(
     Raises
     ------
     TrainingError
-        If the run cannot be read, or its frame or the metrics are another's.
+        If the run cannot be read, its frame or the metrics are another's, or it does not pass the gate.
     MRSynthError
         If the file cannot be written.
     """
@@ -84,6 +88,8 @@ def export(
         warnings.append("the card has no metrics yet: evaluate the checkpoint, then export again with --metrics")
     card = _card(state, name, licence, known_failures)
     card["metrics"] = read_metrics(metrics, weights) if metrics else {}
+    if gate:
+        card["metrics"] |= gates.check(gate, weights)
     return checkpoint.save(generator, card, output), warnings
 
 

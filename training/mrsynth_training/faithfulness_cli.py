@@ -1,0 +1,70 @@
+"""The commands of `mrsynth-train` that look for harm: `lesions` and `attack`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from mrsynth_training.errors import TrainingError
+
+
+def add(commands: Any) -> None:
+    """Add both to the commands of `mrsynth-train`."""
+    lesions = commands.add_parser("lesions", help="put lesions in and take them out: kept, erased, invented, by size")
+    _common(lesions, phantoms=4)
+    lesions.set_defaults(command=_lesions)
+
+    attack = commands.add_parser("attack", help="spoil the source in ten ways: what it costs, in a table and a picture")
+    _common(attack, phantoms=1)
+    attack.add_argument("--picture", type=Path, metavar="FILE", help="PNG of the first phantom")
+    attack.set_defaults(command=_attack)
+
+
+def _common(parser: argparse.ArgumentParser, phantoms: int) -> None:
+    parser.add_argument("--model", required=True, help="checkpoint: a path or an installed name")
+    parser.add_argument("--phantoms", type=int, default=phantoms, metavar="N", help="computed patients (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the first of them")
+    parser.add_argument("--spacing", type=float, default=1.0, metavar="MM", help="of their voxels")
+    parser.add_argument("--data", type=Path, help="folder with one sub-folder per study; those trained on are left out")
+    parser.add_argument("--subjects", nargs="+", default=[], metavar="SUBJECT", help="only these studies")
+    parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; always in fp32")
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "phantoms": options.phantoms,
+        "seed": options.seed,
+        "spacing": options.spacing,
+        "data": options.data,
+        "subjects": options.subjects,
+        "report": lambda line: print(line, file=sys.stderr, flush=True),
+    }
+
+
+def _lesions(options: argparse.Namespace) -> int:
+    from mrsynth_training import lesions
+    from MRSynthLib.engine.synthesis import Synthesizer
+
+    results = lesions.bench(Synthesizer(options.model, options.device, "fp32"), **_settings(options))
+    if options.output:
+        lesions.write(results, options.output)
+    print(lesions.table(results))
+    return TrainingError.exit_code if results["failures"] else 0
+
+
+def _attack(options: argparse.Namespace) -> int:
+    from mrsynth_training import attack_bench
+    from MRSynthLib.engine.synthesis import Synthesizer
+
+    if options.picture and options.phantoms < 1:
+        raise TrainingError("--picture without a phantom", "--phantoms 1 or more", "Only computed heads are drawn")
+    results, panels = attack_bench.bench(Synthesizer(options.model, options.device, "fp32"), **_settings(options))
+    if options.output:
+        attack_bench.write(results, options.output)
+    if options.picture:
+        attack_bench.picture(panels, options.picture)
+    print(attack_bench.table(results))
+    return 0
