@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mrsynth_training import augment
 from mrsynth_training.config import Config
+from mrsynth_training.losses import LESION
+from mrsynth_training.neighbours import middle, neighbours
 from mrsynth_training.slices import SAMPLERS, EpochSampler, GroupSampler, SliceStore
 
 
@@ -21,12 +23,14 @@ def exchange(images: Tensor) -> Tensor:
 class Batch:
     """Both directions of one step, T1 in the first half, T2 in the second.
 
-    `sources` (2B,1,S,S): what G sees.  `clean` (2B,1,S,S): the same slices before degradation; `exchange(clean)` are
-    the targets of `sources` where the slices are paired, and merely images of the target contrast where they are not.
+    `sources` (2B,D,S,S): what G sees, D neighbouring slices (1 unless 2.5-D).  `clean` (2B,1,S,S): the slices in their
+    middle before degradation; `exchange(clean)` are the targets of `sources` where the slices are paired, and merely
+    images of the target contrast where they are not.  `mask` (2B,1,S,S), where a loss term needs it: 0, brain, lesion.
     """
 
     sources: Tensor
     clean: Tensor
+    mask: Tensor | None = None
 
     @property
     def targets(self) -> Tensor:
@@ -39,6 +43,7 @@ class Batch:
         return Batch(
             self.sources.to(device).contiguous(memory_format=layout),
             self.clean.to(device).contiguous(memory_format=layout),
+            None if self.mask is None else self.mask.to(device),
         )
 
 
@@ -58,25 +63,35 @@ class Batches:
         self.config = config
         self.generator = generator
         self.sampler: GroupSampler | EpochSampler = SAMPLERS[config.sampling](store, generator)
+        self.neighbours = neighbours(store.rows, config.slab)
 
     def draw(self) -> Batch:
         """The next batch, on the CPU; in an unpaired experiment T1 and T2 are of different slices."""
-        pairs = self._pairs()
-        t1, t2 = pairs[:, :1], pairs[:, 1:]
+        t1, t2, mask = self._pairs()
         if self.config.pairing == "unpaired":
-            t2 = self._pairs()[:, 1:]
+            t2 = self._pairs()[1]
         clean = torch.cat([t1, t2])
+        masks = None if mask is None else torch.cat([mask, mask])
         if self.config.augmentation == "none":
-            return Batch(clean, clean)
+            return Batch(clean, middle(clean), masks)
         sources = augment.degrade(clean, self.generator)
-        return Batch(sources, augment.soften_targets(clean, self.generator))
+        return Batch(sources, augment.soften_targets(middle(clean), self.generator), masks)
 
-    def _pairs(self) -> Tensor:
-        indices = self.sampler.draw(self.config.batch_size)
-        return augment.crop(
-            self.store.images(indices),
+    def _pairs(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Slabs of T1 and of T2 (B,D,S,S), and the mask (B,1,S,S) of the slices in their middle."""
+        indices = self.sampler.draw(self.config.batch_size).numpy()
+        count, depth = len(indices), self.neighbours.shape[1]
+        images = self.store.images(self.neighbours[indices].ravel())
+        channels = [images.view(count, depth, 2, *images.shape[2:]).transpose(1, 2).flatten(1, 2)]
+        if self.config.losses.lesion.weight:
+            mask = torch.from_numpy(self.store.mask[indices])[:, None]
+            channels += [(mask > 0).float(), (mask == LESION).float()]
+        cut = augment.crop(
+            torch.cat(channels, dim=1),
             self.store.boxes(indices),
             self.config.crop,
             self.generator,
             random=self.config.augmentation != "none",
         )
+        marked = (cut[:, 2 * depth :] > 0.5).sum(dim=1, keepdim=True) if len(channels) > 1 else None
+        return cut[:, :depth], cut[:, depth : 2 * depth], marked

@@ -245,7 +245,7 @@ def test_discriminator_judges_patches_of_70_pixels(side):
     discriminator = PatchGAN(2)
     image = torch.rand(1, 1, side, side, requires_grad=True)
     scores = discriminator(image)
-    assert scores.shape == (1, 1, side // 8 - 2, side // 8 - 2)
+    assert [tuple(score.shape) for score in scores] == [(1, 1, side // 8 - 2, side // 8 - 2)]
 
 
 def test_discriminators_field_of_view_is_70_pixels():
@@ -254,6 +254,15 @@ def test_discriminators_field_of_view_is_70_pixels():
     for stride in reversed(strides):
         field = (field - 1) * stride + 4
     assert field == 70
+
+
+def test_deep_supervision_judges_patches_of_four_sizes():
+    discriminator = PatchGAN(2, deep_supervision=True)
+    image = torch.rand(1, 1, 128, 128, requires_grad=True)
+    assert [tuple(score.shape[2:]) for score in discriminator(image)] == [(64, 64), (32, 32), (16, 16), (14, 14)]
+    # Instance norm spreads every later score's gradient; the first level has none.
+    (touched,) = torch.autograd.grad(discriminator(image)[0][0, 0, 32, 32], image)
+    assert int((touched != 0).sum()) == 4 * 4
 
 
 def test_pool_fills_then_swaps_half_of_the_images():
