@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with own_stdout() as out:
                 return int(arguments.run(arguments, out))
     except (Exception, KeyboardInterrupt) as error:
-        return _report(error, as_json="--json" in argv)
+        return _report(error, as_json=not {"--json", "--progress-json"}.isdisjoint(argv))
 
 
 def _parser() -> argparse.ArgumentParser:
