@@ -141,7 +141,7 @@ def cross_validate(tables: Sequence[Residuals], *, units: int = calibration_fit.
 
 def _scored(direction: reliability.Direction, mean_map: MeanMap, table: Residuals) -> dict[str, Any]:
     drawn, error = table.drawn, table.error
-    expected, half = direction.regression(table.features), calibration_fit.half_width(direction, table)
+    expected, half = direction.expected(table.features), calibration_fit.half_width(direction, table)
     maps = {
         MAP: expected,
         "predicted intensity": table.features[:, NAMES.index("synthetic")],
@@ -229,6 +229,7 @@ def write_card(target: Path, tables: Sequence[Residuals], rows: Sequence[dict[st
             raise TrainingError(f"no residuals from {contrast}", "both directions", "Make them")
         fitted = calibration_fit.calibrate(own)
         directions[contrast] = {
+            "priors": {name: prior.to_card() for name, prior in fitted.priors.items()},
             "regression": fitted.regression.to_card(),
             "quantiles": {name: round(value, 4) for name, value in fitted.quantiles.items()},
         }
@@ -236,7 +237,7 @@ def write_card(target: Path, tables: Sequence[Residuals], rows: Sequence[dict[st
     entry = {
         "version": reliability.VERSION,
         "level": calibration_fit.LEVEL,
-        "features": list(NAMES),
+        "features": list(reliability.FEATURES),
         "directions": directions,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "subjects": sorted({table.about["subject"] for table in tables}),

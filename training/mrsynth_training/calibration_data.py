@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ BATCH = 4
 SMOOTHED = 2  # pixels; what an extra pass gives is noisy, and its mean around a pixel tells more
 SHIFT = (5, 3)  # pixels by which rows and columns are shifted for one of the candidates
 NOISE = 0.02
+COLUMNS = ("features", "error", "reference", "reference_texture", "tissue", "place", "drawn", "lesion")
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -42,6 +43,8 @@ class Residuals:
     features : ndarray, shape (n, len(NAMES))
     error : ndarray, shape (n,)
         Absolute, of 1.
+    reference, reference_texture : ndarray, shape (n,)
+        The truth, and its texture by the same measure as the features'.
     tissue : ndarray of int, shape (n,)
         Index into `reliability.TISSUES`.
     place : ndarray, shape (n, 3)
@@ -56,6 +59,8 @@ class Residuals:
     about: dict[str, Any]
     features: Array
     error: Array
+    reference: Array
+    reference_texture: Array
     tissue: NDArray[np.int64]
     place: Array
     drawn: Mask
@@ -103,6 +108,7 @@ def residuals(
     slices = reliability.slices_of(prepared, synthetic).part(used)
     tissue = reliability.tissue(prepared, slices, reliability.tissue_bounds(prepared, synthetic))
     reference = prepared.space.to_model(pair.reference)[used]
+    true = features(replace(slices, synthetic=reference))[:, NAMES.index("synthetic_texture")]
     lesion = np.zeros_like(slices.inside)
     if pair.lesion is not None:
         lesion = prepared.space.to_model(pair.lesion.astype(np.float32))[used] > 0.5
@@ -129,6 +135,8 @@ def residuals(
         about,
         features(slices)[index],
         np.abs(synthetic[used] - reference)[slices.inside][index].astype(np.float32),
+        reference[slices.inside][index],
+        true[index],
         tissue[index],
         _place(brain, used)[slices.inside][index],
         drawn,
@@ -220,7 +228,7 @@ def _smooth(images: Array, inside: Mask, reach: int) -> Array:
 def write(table: Residuals, folder: Path) -> Path:
     """Write a table as one .npz file named after subject and contrast."""
     path = folder / f"{table.about['subject']}_{table.about['contrast']}.npz"
-    arrays = {name: getattr(table, name) for name in ("features", "error", "tissue", "place", "drawn", "lesion")}
+    arrays = {name: getattr(table, name) for name in COLUMNS}
     arrays |= {f"candidate {name}": values for name, values in table.candidates.items()}
     with write_aside(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, about=json.dumps(table.about | {"names": NAMES}), **arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from mrsynth_training.calibration_data import Residuals
 from mrsynth_training.calibration_scores import conformal_quantile
-from MRSynthLib.engine.reliability import TISSUES, Direction, Regression
+from MRSynthLib.engine.reliability import PRIORS, TISSUES, Direction, Regression, with_priors
+from MRSynthLib.engine.reliability_features import NAMES
+from MRSynthLib.engine.reliability_priors import Prior
 
 LEVEL = 0.9
 UNITS = 10  # hidden; 0 for a linear regression of the logarithm
@@ -18,11 +20,29 @@ PER_VOLUME = 6000
 STEPS, RATE, DECAY = 400, 0.03, 1e-3
 FLOOR = 0.004  # added to errors, so that voxels right by chance do not rule the logarithm
 OUTER = 0.5  # percent of voxels at either end of a feature that are clipped
-LESION_LEVEL = 0.85
+LIMITS = {"intensity": (1.0, 1.0), "texture": (0.3, 0.3)}  # of the priors' tables
+NODES = (9, 9)
 Values = NDArray[np.float32]
 
 
-def regression(tables: Sequence[Residuals], *, units: int = UNITS, seed: int = 0) -> Regression:
+def priors(tables: Sequence[Residuals]) -> dict[str, Prior]:
+    """What the target ought to be like by the source, from the references of all volumes, each counting the same."""
+    chosen = [table.features[table.drawn] for table in tables]
+    weight = np.concatenate([np.full(len(part), 1 / len(part)) for part in chosen])
+    truth = {
+        "intensity": np.concatenate([table.reference[table.drawn] for table in tables]),
+        "texture": np.concatenate([table.reference_texture[table.drawn] for table in tables]),
+    }
+    measured = np.concatenate(chosen)
+    return {
+        name: Prior.of(measured[:, NAMES.index(given)], truth[name], weight, LIMITS[name], NODES)
+        for name, (given, _) in PRIORS.items()
+    }
+
+
+def regression(
+    tables: Sequence[Residuals], known: Mapping[str, Prior], *, units: int = UNITS, seed: int = 0
+) -> Regression:
     """Fit the expected absolute error.
 
     Likelihood of a Laplace distribution, whose scale is the expected absolute error, with an offset for each volume:
@@ -33,13 +53,16 @@ def regression(tables: Sequence[Residuals], *, units: int = UNITS, seed: int = 0
     ----------
     tables : sequence of Residuals
         Of one direction.
+    known : mapping
+        The priors.
     units : int
         Of the hidden layer.
     seed : int
     """
     torch.manual_seed(seed)
     parts = [_drawn(table, seed) for table in tables]
-    measured = np.concatenate([table.features[index] for table, index in zip(tables, parts, strict=True)])
+    raw = np.concatenate([table.features[index] for table, index in zip(tables, parts, strict=True)])
+    measured = with_priors(raw, known)
     error = np.concatenate([table.error[index] for table, index in zip(tables, parts, strict=True)])
     volume = np.repeat(np.arange(len(parts)), [len(index) for index in parts])
     weight = np.concatenate([np.full(len(index), 1 / len(index)) for index in parts]) / len(parts)
@@ -81,12 +104,12 @@ def _drawn(table: Residuals, seed: int) -> NDArray[np.intp]:
     return np.concatenate([some, np.flatnonzero(~table.drawn)])
 
 
-def quantiles(tables: Sequence[Residuals], fitted: Regression, level: float = LEVEL) -> dict[str, float]:
+def quantiles(tables: Sequence[Residuals], expected: Sequence[Values], level: float = LEVEL) -> dict[str, float]:
     """Half the width of the interval over the expected error, for each tissue class, by conformal prediction.
 
     The scores of all volumes are pooled so that each volume counts the same.
     """
-    scores = [table.error / fitted(table.features) for table in tables]
+    scores = [table.error / values for table, values in zip(tables, expected, strict=True)]
     found = {}
     for number, name in enumerate(TISSUES):
         chosen = [table.drawn & (table.tissue == number) for table in tables]
@@ -97,12 +120,14 @@ def quantiles(tables: Sequence[Residuals], fitted: Regression, level: float = LE
 
 
 def calibrate(tables: Sequence[Residuals], *, units: int = UNITS) -> Direction:
-    """Fit regression and quantiles of one direction."""
-    fitted = regression(tables, units=units)
-    return Direction(fitted, quantiles(tables, fitted))
+    """Fit priors, regression and quantiles of one direction."""
+    known = priors(tables)
+    fitted = regression(tables, known, units=units)
+    expected = [fitted(with_priors(table.features, known)) for table in tables]
+    return Direction(known, fitted, quantiles(tables, expected))
 
 
 def half_width(direction: Direction, table: Residuals) -> Values:
     """Half the width of the interval for the voxels of a table."""
     factors = np.array([direction.quantiles[name] for name in TISSUES], dtype=np.float32)
-    return direction.regression(table.features) * factors[table.tissue]
+    return direction.expected(table.features) * factors[table.tissue]

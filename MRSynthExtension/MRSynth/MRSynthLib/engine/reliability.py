@@ -18,8 +18,12 @@ from . import intensity
 from .errors import ModelError
 from .preparation import Prepared
 from .reliability_features import NAMES, Slices, features
+from .reliability_priors import Prior
 
 TISSUES = ("csf", "grey", "white")
+# Priors, with the two features each looks at; their values are further features.
+PRIORS = {"intensity": ("source", "synthetic"), "texture": ("source_texture", "synthetic_texture")}
+FEATURES = (*NAMES, *(f"{name}_prior" for name in PRIORS))
 VERSION = 1
 CHUNK = 8  # slices at a time, for the memory's sake
 ROUNDS, BINS = 30, 256  # of the clustering of tissue
@@ -33,7 +37,8 @@ class Regression:
     Attributes
     ----------
     low, high : ndarray, shape (features,)
-        The features are clipped to what the calibration has seen.
+        The features are clipped to what the calibration has seen. Where a prior is above that, the expected error
+        grows in proportion.
     hidden, hidden_bias : ndarray, shapes (units, features) and (units,)
     weights : ndarray, shape (units,)
     bias : float
@@ -50,7 +55,8 @@ class Regression:
         """Expected absolute error, shape (n,), of features of shape (n, features); the synthetic's 1.0 is 1."""
         clipped = np.clip(measured, self.low, self.high)
         logarithm = np.tanh(clipped @ self.hidden.T + self.hidden_bias) @ self.weights + np.float32(self.bias)
-        return np.asarray(np.exp(logarithm), dtype=np.float32)
+        excess = np.maximum(measured[:, len(NAMES) :] / self.high[len(NAMES) :], 1).prod(axis=1)
+        return np.asarray(np.exp(logarithm) * excess, dtype=np.float32)
 
     @classmethod
     def from_card(cls, entry: Mapping[str, Any]) -> Regression:
@@ -60,10 +66,13 @@ class Regression:
         )
         units = len(weights)
         shapes = [low.shape, high.shape, hidden.shape, hidden_bias.shape, weights.shape]
-        if shapes != [(len(NAMES),), (len(NAMES),), (units, len(NAMES)), (units,), (units,)]:
+        count = len(FEATURES)
+        if shapes != [(count,), (count,), (units, count), (units,), (units,)]:
             raise ValueError(f"the regression has shapes {shapes}")
         if not all(np.isfinite(array).all() for array in (low, high, hidden, hidden_bias, weights)):
             raise ValueError("the regression has numbers that are not finite")
+        if not (high[len(NAMES) :] > 0).all():
+            raise ValueError("the regression has priors that are never above 0")
         return cls(low, high, hidden, hidden_bias, weights, float(entry["bias"]))
 
     def to_card(self) -> dict[str, Any]:
@@ -79,13 +88,20 @@ class Direction:
 
     Attributes
     ----------
+    priors : mapping
+        For each of `PRIORS`.
     regression : Regression
     quantiles : mapping
         For each of `TISSUES`, half the width of the interval over the expected error.
     """
 
+    priors: Mapping[str, Prior]
     regression: Regression
     quantiles: Mapping[str, float]
+
+    def expected(self, measured: Array) -> Array:
+        """Expected absolute error, shape (n,), of what `features` has measured, shape (n, len(NAMES))."""
+        return self.regression(with_priors(measured, self.priors))
 
     def maps(self, prepared: Prepared, synthetic: Array) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
         """Expected absolute error and half the width of the interval, on the volume's grid in output units.
@@ -106,7 +122,7 @@ class Direction:
             part = slices.part(chunk)
             if not part.inside.any():
                 continue
-            errors = self.regression(features(part))
+            errors = self.expected(features(part))
             expected[chunk][part.inside] = errors
             half[chunk][part.inside] = errors * factors[tissue(prepared, part, bounds)]
         return intensity.to_output(prepared.restored(expected)), intensity.to_output(prepared.restored(half))
@@ -132,16 +148,24 @@ def of_card(card: Mapping[str, Any], source: str, checkpoint: str) -> Direction:
     if not entry:
         raise ModelError("model-reliability", f"The checkpoint '{checkpoint}' was not calibrated.", expected)
     try:
-        if entry["version"] != VERSION or tuple(entry["features"]) != NAMES:
+        if entry["version"] != VERSION or tuple(entry["features"]) != FEATURES:
             raise ValueError("it was made for another version of MRSynth")
         direction = entry["directions"][source]
         quantiles = {name: float(direction["quantiles"][name]) for name in TISSUES}
         if not all(0 < quantile < np.inf for quantile in quantiles.values()):
             raise ValueError(f"the quantiles are {quantiles}")
-        return Direction(Regression.from_card(direction["regression"]), quantiles)
+        priors = {name: Prior.from_card(direction["priors"][name]) for name in PRIORS}
+        return Direction(priors, Regression.from_card(direction["regression"]), quantiles)
     except (KeyError, TypeError, ValueError) as error:
         seen = f"The calibration of the checkpoint '{checkpoint}' cannot be used: {error}."
         raise ModelError("model-reliability", seen, expected) from error
+
+
+def with_priors(measured: Array, priors: Mapping[str, Prior]) -> Array:
+    """Features and the priors' values, shape (n, len(FEATURES))."""
+    pairs = {name: (NAMES.index(given), NAMES.index(made)) for name, (given, made) in PRIORS.items()}
+    values = [priors[name](measured[:, given], measured[:, made]) for name, (given, made) in pairs.items()]
+    return np.column_stack([measured, *values])
 
 
 def doubts(planes: str, like: bool) -> tuple[str, ...]:

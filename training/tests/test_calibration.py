@@ -1,0 +1,264 @@
+"""The maths of the reliability map against plain references, and the whole way from residuals to a card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mrsynth_training import calibration, calibration_data, calibration_fit, cli
+from mrsynth_training.calibration_data import Residuals
+from mrsynth_training.calibration_scores import ause, conformal_quantile, coverage, sparsification, spearman
+from mrsynth_training.errors import TrainingError
+from MRSynthLib.engine import checkpoint, generators, reliability
+from MRSynthLib.engine.reliability_features import NAMES
+from MRSynthLib.engine.synthesis import CONTRASTS
+
+# --- scores -----------------------------------------------------------------------------------------------
+
+
+def test_the_oracle_has_an_area_of_0_a_constant_of_1_and_a_reversed_map_of_more() -> None:
+    error = np.random.default_rng(0).gamma(1, 0.05, 5000)
+    assert ause(error, error) == pytest.approx(0, abs=1e-9)
+    assert ause(np.full(5000, 0.3), error) == pytest.approx(1, abs=1e-6)
+    assert ause(-error, error) > 1.5
+    random = ause(np.random.default_rng(1).random(5000), error)
+    assert random == pytest.approx(1, abs=0.05)
+
+
+def test_sparsification_by_hand() -> None:
+    """Ten errors 0 to 9, the map in order: without the worst half, the mean of 0 to 4 over that of all is 2 / 4.5."""
+    error = np.arange(10.0)
+    curve = sparsification(error**2, error)
+    assert curve[0] == 1
+    assert curve[50] == pytest.approx(2 / 4.5)
+    assert curve[90] == pytest.approx(0)
+    mixed = sparsification(np.array([1.0, 1, 1, 1, 1, 2, 2, 2, 2, 2]), error)  # ties take their mean error
+    assert mixed[50] == pytest.approx(2 / 4.5)
+    assert mixed[80] == pytest.approx(2 / 4.5)
+
+
+def test_only_the_order_of_a_map_counts() -> None:
+    rng = np.random.default_rng(2)
+    error = rng.gamma(1, 1, 3000)
+    guess = error * rng.lognormal(0, 0.5, 3000)
+    assert ause(guess, error) == pytest.approx(ause(np.log(guess), error), abs=1e-9)
+    assert spearman(guess, error) == pytest.approx(spearman(guess**3, error))
+    assert spearman(np.ones(5), np.arange(5.0)) == 0
+    assert spearman(np.arange(9.0), np.arange(9.0)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("count", [9, 10, 39, 100])
+def test_a_conformal_quantile_is_the_order_statistic_of_the_theorem(count: int) -> None:
+    scores = np.random.default_rng(count).random(count)
+    rank = int(np.ceil((count + 1) * 0.9))
+    expected = np.sort(scores)[rank - 1] if rank <= count else np.inf
+    assert conformal_quantile(scores, 0.9) == expected
+
+
+def test_conformal_intervals_cover_what_they_promise() -> None:
+    """Over 4,000 draws of 19 calibration scores and one new one: 90 % are covered, neither fewer nor many more."""
+    rng = np.random.default_rng(3)
+    draws = rng.gamma(1, 1, (4000, 20))
+    covered = [row[19] <= conformal_quantile(row[:19], 0.9) for row in draws]
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.015)
+
+
+def test_weights_count_like_copies() -> None:
+    scores, weights = np.array([1.0, 2.0, 3.0, 4.0]), np.array([5.0, 1.0, 1.0, 3.0])
+    copies = np.repeat(scores, weights.astype(int))
+    for level in (0.3, 0.55, 0.6):
+        plain = np.sort(copies)[int(np.ceil(level * (10 + 2.5))) - 1]  # the new voxel has the mean weight, 2.5 copies
+        assert conformal_quantile(scores, level, weights) == plain
+    assert conformal_quantile(scores, 0.95, weights) == np.inf
+
+
+# --- fit --------------------------------------------------------------------------------------------------
+
+
+def table(subject: str, contrast: str, seed: int, count: int = 1500, brightness: float = 1.0) -> Residuals:
+    """Voxels whose error is Laplace about a scale that grows with the source's texture and the synthetic's value."""
+    rng = np.random.default_rng(seed)
+    measured = rng.random((count, len(NAMES))).astype(np.float32)
+    measured[:, NAMES.index("source_texture")] *= 0.2
+    scale = (
+        brightness
+        * 0.02
+        * np.exp(6 * measured[:, NAMES.index("source_texture")] + measured[:, NAMES.index("synthetic")])
+    )
+    error = rng.exponential(scale).astype(np.float32)
+    return Residuals(
+        about={
+            "subject": subject,
+            "patient": subject.partition("_")[0],
+            "contrast": contrast,
+            "model": "fold",
+            "weights_sha256": "f" * 64,
+            "role": "unseen",
+            "frame": "native",
+            "slices": 3,
+        },
+        features=measured,
+        error=error,
+        reference=rng.random(count).astype(np.float32),
+        reference_texture=(0.2 * rng.random(count)).astype(np.float32),
+        tissue=rng.integers(0, 3, count),
+        place=rng.random((count, 3)).astype(np.float32),
+        drawn=np.arange(count) < count - 100,
+        lesion=np.arange(count) >= count - 150,
+        candidates={"gradient of source": rng.random(count).astype(np.float32)},
+    )
+
+
+@pytest.fixture(scope="module")
+def tables() -> list[Residuals]:
+    """Four visits of three patients in both directions; scanners differ in brightness, so whole volumes do in error."""
+    names = [("A_1", 1.0), ("A_2", 0.9), ("B", 1.2), ("C", 0.95)]
+    return [table(name, contrast, 7 * n, brightness=b) for n, (name, b) in enumerate(names) for contrast in CONTRASTS]
+
+
+def test_the_fit_finds_the_scale_of_the_error(tables: list[Residuals]) -> None:
+    own = [one for one in tables if one.about["contrast"] == "t1"]
+    direction = calibration_fit.calibrate(own)
+    unseen = table("D", "t1", 99)
+    expected = direction.expected(unseen.features)
+    truth = 0.02 * np.exp(
+        6 * unseen.features[:, NAMES.index("source_texture")] + unseen.features[:, NAMES.index("synthetic")]
+    )
+    assert np.corrcoef(np.log(expected), np.log(truth))[0, 1] > 0.97
+    assert expected.mean() == pytest.approx(truth.mean(), rel=0.15)
+    assert set(direction.quantiles) == set(reliability.TISSUES)
+    # 90 % of an exponential distribution lie below 2.3 times its mean.
+    assert np.mean(list(direction.quantiles.values())) == pytest.approx(2.3, abs=0.35)
+
+
+def test_nothing_of_a_patient_is_used_for_that_patient(tables: list[Residuals]) -> None:
+    """Visits of one patient are left out together: what one of them says changes nothing for the other."""
+    rows = calibration.cross_validate(tables)
+    changed = [one for one in tables if one.about["subject"] != "A_2"]
+    again = {(row["subject"], row["contrast"]): row for row in calibration.cross_validate(changed)}
+    for row in rows:
+        if row["subject"] == "A_1":
+            assert again["A_1", row["contrast"]] == row
+        elif row["subject"] == "B":
+            assert again["B", row["contrast"]] != row
+
+
+def test_cross_validated_scores_are_those_of_the_arrays(tables: list[Residuals]) -> None:
+    row = calibration.cross_validate(tables)[0]
+    own = [one for one in tables if one.about["contrast"] == "t1"]
+    direction = calibration_fit.calibrate([one for one in own if one.about["patient"] != "A"])
+    left, drawn = own[0], own[0].drawn
+    expected, half = direction.expected(left.features), calibration_fit.half_width(direction, left)
+    assert row["maps"][calibration.MAP]["spearman"] == pytest.approx(spearman(expected[drawn], left.error[drawn]))
+    assert row["coverage"] == pytest.approx(coverage(left.error[drawn], half[drawn]))
+    assert row["lesion"]["coverage"] == pytest.approx(coverage(left.error[left.lesion], half[left.lesion]))
+    assert row["width"] == pytest.approx(2000 * half[drawn].mean(), rel=1e-5)
+    assert set(row["maps"]) >= {calibration.MAP, "predicted intensity", "mean error map", "gradient of source"}
+
+
+def test_one_patient_is_too_few(tables: list[Residuals]) -> None:
+    with pytest.raises(TrainingError, match="one patient"):
+        calibration.cross_validate([one for one in tables if one.about["patient"] == "A"])
+
+
+def test_the_mean_error_map_is_the_mean_by_place(tables: list[Residuals]) -> None:
+    known = calibration.MeanMap(tables[:1])
+    place = np.floor(tables[0].place * calibration.CELLS)
+    cell = np.all(place == place[0], axis=1) & tables[0].drawn
+    assert known(tables[0])[0] == pytest.approx(tables[0].error[cell].mean(), rel=1e-5)
+
+
+# --- files and the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An untrained checkpoint in the native frame."""
+    torch.manual_seed(0)
+    arguments = {"growth": 4, "blocks": [1, 1, 1, 1]}
+    card = {
+        "name": "tiny",
+        "created": "2026-01-01T00:00:00+00:00",
+        "generator": {"name": "DenseUNet", "arguments": arguments},
+        "frame": "native",
+        "intensity": {},
+        "contrasts": ["t1", "t2"],
+        "training_data": [{"subject": "B", "source": "computed", "licence": "CC0", "role": "train"}],
+        "seed": 0,
+        "config_sha256": "0" * 64,
+        "training": {},
+        "metrics": {},
+        "reliability": None,
+        "known_failures": [],
+        "intended_use": "tests",
+        "licence": "CC0",
+    }
+    path = tmp_path / "tiny.safetensors"
+    checkpoint.save(generators.build("DenseUNet", arguments).eval(), card, path)
+    return path
+
+
+def test_residuals_come_back_from_their_file(tables: list[Residuals], tmp_path: Path) -> None:
+    for one in tables[:2]:
+        calibration_data.write(one, tmp_path)
+    back = calibration_data.read(tmp_path)
+    assert [one.about for one in back] == [one.about for one in tables[:2]]
+    for name in calibration_data.COLUMNS:
+        np.testing.assert_array_equal(getattr(back[0], name), getattr(tables[0], name))
+    np.testing.assert_array_equal(back[0].candidates["gradient of source"], tables[0].candidates["gradient of source"])
+
+
+def test_the_calibration_goes_into_the_card_and_the_weights_stay(
+    tables: list[Residuals], model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "residuals"
+    folder.mkdir()
+    for one in tables:
+        calibration_data.write(one, folder)
+    before = checkpoint.load(model)
+    report, output = tmp_path / "report.json", tmp_path / "calibrated.safetensors"
+    arguments = ["calibrate", "--residuals", str(folder), "--into", str(model), "-o", str(output)]
+    assert cli.main([*arguments, "--report", str(report)]) == 0
+    after = checkpoint.load(output)
+    assert after.card["weights_sha256"] == before.card["weights_sha256"]
+    changed = {name for name in after.card if after.card[name] != before.card[name]}
+    assert changed == {"reliability"}
+    assert after.card["reliability"]["own_residuals"] is False
+    scores = json.loads(report.read_text(encoding="utf-8"))
+    assert after.card["reliability"]["scores"] == scores["summary"]
+    own = [one for one in tables if one.about["contrast"] == "t2"]
+    kept = reliability.of_card(after.card, "t2", "tiny")
+    np.testing.assert_allclose(
+        kept.expected(own[0].features), calibration_fit.calibrate(own).expected(own[0].features), rtol=2e-2
+    )
+    assert checkpoint.load(model).card["reliability"] is None
+
+
+def test_residuals_of_another_frame_are_refused(tables: list[Residuals], model: Path) -> None:
+    own = list(tables)
+    own[0] = Residuals(**{**vars(own[0]), "about": {**own[0].about, "frame": "paper"}})
+    with pytest.raises(TrainingError, match="frame"):
+        calibration.write_card(model, own, calibration.cross_validate(own), model)
+
+
+def test_residuals_are_made_on_unseen_subjects_only(studies: Path, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "residuals"
+    told: list[str] = []
+    calibration.collect([str(model)], studies, folder, candidates=True, device="cpu", report=told.append)
+    made = calibration_data.read(folder)
+    assert {one.about["subject"] for one in made} == {"A_1", "A_2", "C"}  # B was trained on
+    assert len(made) == 6
+    assert len(told) == 6
+    with_lesion = [one for one in made if one.lesion.any()]
+    assert {one.about["subject"] for one in with_lesion} == {"C"}
+    for one in made:
+        error = np.abs(one.features[:, NAMES.index("synthetic")] - one.reference)
+        np.testing.assert_allclose(one.error, error, atol=1e-6)
+        assert {"flip", "shift", "cycle error", "cycle error, noisy", "gradient of source"} <= set(one.candidates)
+        assert one.about["cycle error psnr"] > 0
+    with pytest.raises(TrainingError, match="trained on B"):
+        calibration.collect([str(model)], studies, folder, subjects=["B"], device="cpu")
