@@ -1,26 +1,30 @@
-"""`mrsynth-train evaluate`: a checkpoint's scores on whole volumes, through the very engine that users run."""
+"""`mrsynth-train evaluate`: scores on whole volumes, through the very engine that users run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mrsynth_training import metrics
+from mrsynth_training import metrics, provenance
+from mrsynth_training.candidates import Candidate
 from mrsynth_training.cli import PROTOCOLS
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.preparation import Case, find_cases
-from MRSynthLib.engine import intensity
+from mrsynth_training.scoring import score
 from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.files import write_aside
-from MRSynthLib.engine.synthesis import CONTRASTS, Synthesizer, other
+from MRSynthLib.engine.synthesis import CONTRASTS, other
 
-ROLES = ("validation", "unseen", "train")  # in the order of interest; "unseen": the card does not know the subject
+Entry = dict[str, Any]
+
+ROLES = ("test", "validation", "unseen", "train")  # of interest first; "unseen": the card does not know the subject
 DIRECTIONS = tuple(f"{contrast}_to_{other(contrast)}" for contrast in CONTRASTS)
 SHOWN = {
     "paper psnr": ("paper", "psnr", ".2f"),
@@ -32,109 +36,98 @@ SHOWN = {
     "rim psnr": ("lesion_rim", "psnr", ".2f"),
     "drift": ("drift", "p95", ".3f"),
     "shift": ("shift", "voxels", ".2f"),
+    "selfrdb psnr": ("peer:selfrdb", "psnr", ".2f"),
+    "selfrdb ssim": ("peer:selfrdb", "ssim", ".3f"),
+    "resvit psnr": ("peer:resvit", "psnr", ".2f"),
+    "syndiff psnr": ("peer:syndiff", "psnr", ".2f"),
+    "tissue dice": ("tissue", "dice", ".3f"),
 }
 
 
-def score(pair: Pair, synthetic: np.ndarray, protocols: Sequence[str] = PROTOCOLS) -> dict[str, metrics.Scores]:
-    """All scores of one synthetic volume.
-
-    Parameters
-    ----------
-    pair : Pair
-    synthetic : ndarray, shape (k, j, i)
-        As the engine returns it: 1000 is 1.0.
-    protocols : sequence of str
-        Of `PROTOCOLS`; `lesion` gives "lesion" and "lesion_rim" where the subject has a lesion.
-    """
-    made = np.clip(synthetic.astype(np.float32) / intensity.SCALE, 0, 1)
-    true, grid = pair.reference, pair.source
-    full_made, full_true = (np.where(pair.scored, array, 0) for array in (made, true))
-    scores: dict[str, metrics.Scores] = {}
-    if "paper" in protocols:
-        scores["paper"] = metrics.paper(full_true, full_made, pair.brain, grid)
-    with_lesion = "lesion" in protocols and pair.lesion is not None and bool(pair.lesion.any())
-    if "brain" in protocols or with_lesion:
-        similarity = metrics.ssim_map(full_true, full_made, grid)
-        masks = {"brain": pair.brain} if "brain" in protocols else {}
-        if with_lesion and pair.lesion is not None:
-            masks["lesion"] = pair.lesion
-            masks["lesion_rim"] = metrics.rim(pair.lesion, pair.brain, grid.spacing)
-        for name, mask in masks.items():
-            if mask.any():
-                scores[name] = metrics.within(true, made, mask, similarity)
-    if "drift" in protocols:
-        scores["drift"] = metrics.drift(true, made, pair.brain, grid)
-    if "shift" in protocols:
-        # Not masked: an edge that both have from the same mask would hide an offset.
-        scores["shift"] = metrics.shift(pair.unit_source(), made, pair.brain)
-    return scores
-
-
 def evaluate(
-    synthesizer: Synthesizer,
+    candidates: Sequence[Candidate],
     data: Path,
     *,
     subjects: Sequence[str] = (),
     protocols: Sequence[str] = PROTOCOLS,
+    jobs: int = 1,
+    cache: Path | None = None,
     report: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Score a checkpoint in both directions.
+) -> list[dict[str, Any]]:
+    """Score candidates in both directions; each subject is read once for all of them.
 
     Parameters
     ----------
-    synthesizer : Synthesizer
-        In fp32.
+    candidates : sequence of Candidate
     data : Path
         Folder with one sub-folder per subject, as `prepare` takes it.
     subjects : sequence of str
         Only these; by default all.
     protocols : sequence of str
+    jobs : int
+        Subjects scored at once, each in a process of its own.
+    cache : Path, optional
+        Folder that keeps each subject's scores as soon as they are there; what is in it is not computed again.
     report : callable
-        Gets one line per subject and direction.
+        Gets one line per subject, direction and candidate.
 
     Returns
     -------
-    dict
-        Ready for JSON: protocol_version, checkpoint, summary {role: {direction: {protocol: {score: mean, median,
-        q1, q3, subjects}}}}, subjects (one entry per subject and direction), failures {"subject from contrast": why}.
-        Subjects that the checkpoint was trained on are never averaged with others.
+    list of dict
+        One per candidate, ready for JSON: protocol_version, commit, checkpoint, summary {role: {direction: {protocol:
+        {score: mean, median, q1, q3, subjects}}}}, subjects (one entry per subject and direction), failures {"subject
+        from contrast": why}. Subjects that a candidate was trained on are never averaged with others.
 
     Raises
     ------
     TrainingError
         If there is no such subject.
     """
-    roles = {entry["subject"]: entry["role"] for entry in synthesizer.checkpoint.card["training_data"]}
-    entries: list[dict[str, Any]] = []
-    failures: dict[str, str] = {}
-    for case in _chosen(find_cases(data), subjects):
-        for contrast in CONTRASTS:
-            role = roles.get(case.subject, "unseen")
-            try:
-                entry = {"subject": case.subject, "role": role, **_scored(synthesizer, case, contrast, protocols)}
-            except (TrainingError, MRSynthError) as error:  # one bad subject must not lose the others
-                failures[f"{case.subject} from {contrast}"] = str(error)
-                report(f"{case.subject} from {contrast}: not scored: {error}")
-            else:
-                entries.append(entry)
-                report(_line(entry))
+    about = [candidate.about() for candidate in candidates]
+    kept = [_folder(cache, description) for description in about]
+    cases = chosen(find_cases(data), subjects)
+    work = partial(_examined, candidates=tuple(candidates), protocols=tuple(protocols), kept=tuple(kept))
+    entries: list[list[Entry]] = [[] for _ in candidates]
+    for found in _each(work, cases, jobs):
+        for index, entry in found:
+            entries[index].append(entry)
+            report(f"{candidates[index].name}: {_line(entry)}" if len(candidates) > 1 else _line(entry))
+    return [_results(*both) for both in zip(about, entries, strict=True)]
+
+
+def _each(work: Callable[[Case], list[tuple[int, Entry]]], cases: list[Case], jobs: int) -> Iterable[Any]:
+    if jobs <= 1:
+        yield from map(work, cases)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:  # a fork of torch's threads may hang
+        yield from pool.map(work, cases)
+
+
+def _results(about: dict[str, Any], entries: list[Entry]) -> dict[str, Any]:
+    scored = [entry for entry in entries if "scores" in entry]
     return {
         "protocol_version": metrics.PROTOCOL_VERSION,
+        "commit": provenance.commit(),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "checkpoint": {
-            "name": synthesizer.checkpoint.name,
-            "sha256": synthesizer.checkpoint.sha256,
-            "weights_sha256": synthesizer.checkpoint.card["weights_sha256"],
-            "frame": synthesizer.checkpoint.card["frame"],
+        "checkpoint": about,
+        "summary": summarize(scored),
+        "subjects": scored,
+        "failures": {
+            f"{entry['subject']} from {entry['direction'][:2]}": entry["failure"]
+            for entry in entries
+            if "failure" in entry
         },
-        "device": {"device": synthesizer.device.device, "precision": synthesizer.device.precision},
-        "summary": summarize(entries),
-        "subjects": entries,
-        "failures": failures,
     }
 
 
-def _chosen(cases: list[Case], subjects: Sequence[str]) -> list[Case]:
+def chosen(cases: list[Case], subjects: Sequence[str]) -> list[Case]:
+    """The cases of these subjects, or all.
+
+    Raises
+    ------
+    TrainingError
+        If one of them is not there.
+    """
     unknown = sorted(set(subjects) - {case.subject for case in cases})
     if unknown:
         known = ", ".join(case.subject for case in cases)
@@ -142,21 +135,70 @@ def _chosen(cases: list[Case], subjects: Sequence[str]) -> list[Case]:
     return [case for case in cases if not subjects or case.subject in subjects]
 
 
-def _scored(synthesizer: Synthesizer, case: Case, contrast: str, protocols: Sequence[str]) -> dict[str, Any]:
-    pair = load_pair(case, contrast)
-    result = synthesizer.synthesize(pair.source, other(contrast), source=contrast)
+def _examined(
+    case: Case, candidates: tuple[Candidate, ...], protocols: tuple[str, ...], kept: tuple[Path | None, ...]
+) -> list[tuple[int, Entry]]:
+    """Entries of one subject: (index of the candidate, entry)."""
+    result: list[tuple[int, Entry]] = []
+    for contrast in CONTRASTS:
+        direction = f"{contrast}_to_{other(contrast)}"
+        pair: Pair | None = None
+        for index, candidate in enumerate(candidates):
+            file = kept[index] / f"{case.subject}_{direction}.json" if kept[index] else None  # type: ignore[operator]
+            entry = _read(file, protocols)
+            if entry is None:
+                entry = {
+                    "subject": case.subject,
+                    "role": candidate.roles().get(case.subject, "unseen"),
+                    "direction": direction,
+                }
+                try:
+                    pair = pair or load_pair(case, contrast)
+                    entry |= _scored(candidate, pair, protocols)
+                except (TrainingError, MRSynthError) as error:  # one bad subject must not lose the others
+                    entry["failure"] = str(error)
+                else:
+                    _keep(entry, file, protocols)
+            result.append((index, entry))
+    return result
+
+
+def _scored(candidate: Candidate, pair: Pair, protocols: Sequence[str]) -> Entry:
+    voxels, notes = candidate.synthesize(pair)
     return {
-        "direction": pair.direction,
         "skull_stripped": pair.skull_stripped,
         "registered": pair.registered,
-        "seconds": round(result.seconds, 2),
-        "warnings": list(result.warnings),
-        "scores": score(pair, result.volume.voxels, protocols),
+        **notes,
+        "scores": score(pair, voxels, protocols),
     }
 
 
-def summarize(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean, median and quartiles over subjects, by role, direction, protocol and score; validation first."""
+def _folder(cache: Path | None, about: dict[str, Any]) -> Path | None:
+    """Where a candidate's scores are kept; other weights have another folder."""
+    if cache is None:
+        return None
+    folder = cache / f"{about['name']}-{about.get('weights_sha256', '')[:12]}".replace(" ", "_").rstrip("-")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _read(file: Path | None, protocols: tuple[str, ...]) -> Entry | None:
+    if file is None or not file.exists():
+        return None
+    content = json.loads(file.read_text(encoding="utf-8"))
+    same = content["protocol_version"] == metrics.PROTOCOL_VERSION and content["protocols"] == list(protocols)
+    return content["entry"] if same else None
+
+
+def _keep(entry: Entry, file: Path | None, protocols: tuple[str, ...]) -> None:
+    if file is not None:
+        content = {"protocol_version": metrics.PROTOCOL_VERSION, "protocols": protocols, "entry": entry}
+        with write_aside(file) as aside:
+            aside.write_text(json.dumps(content), encoding="utf-8")
+
+
+def summarize(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Mean, median and quartiles over subjects, by role, direction, protocol and score; those unseen first."""
     result: dict[str, Any] = {}
     for role in ROLES:
         for direction in DIRECTIONS:
@@ -174,7 +216,9 @@ def summarize(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _line(entry: dict[str, Any]) -> str:
+def _line(entry: Entry) -> str:
+    if "failure" in entry:
+        return f"{entry['subject']} {entry['direction']}: not scored: {entry['failure']}"
     shown = (
         f"{title} {entry['scores'][protocol][name]:{form}}"
         for title, (protocol, name, form) in SHOWN.items()
@@ -210,8 +254,8 @@ def _row(title: str, direction: str, scores: dict[str, dict[str, float]], column
     return f"{title:28s}{direction:10s}{''.join(cells)}"
 
 
-def write(results: dict[str, Any], path: Path) -> Path:
-    """Write the results as JSON, aside first and then renamed."""
+def write(results: Any, path: Path) -> Path:
+    """Write results as JSON, aside first and then renamed."""
     with write_aside(path) as aside:
         aside.write_text(json.dumps(results, indent=1), encoding="utf-8")
     return path

@@ -16,6 +16,8 @@ from MRSynthLib.engine.volume import Volume
 
 Mask = NDArray[np.bool_]
 
+LABELS = {1: "core", 2: "oedema", 3: "enhancing", 4: "enhancing"}  # BraTS; 4 until 2021, 3 since
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -30,12 +32,17 @@ class Pair:
         As acquired, in scanner units.
     reference : ndarray, float32
         The other contrast in [0, 1]: over the 99.5th percentile of its brain voxels.
+    measured : ndarray, float32
+        The same in scanner units, not clipped.
     brain : ndarray of bool
         Skull-stripped: above 0 in both contrasts. Whole head: the subject's own mask, or the registered template's.
         Only where both contrasts were measured.
     scored : ndarray of bool
         What counts in full-frame scores: where the reference was measured and, of a whole head, in the brain.
     lesion : ndarray of bool or None
+        All disease that is segmented: lesions and every part of a tumour.
+    regions : dict of ndarray of bool
+        Of a tumour segmented as in BraTS: "core" (necrosis), "oedema", "enhancing"; only those that are there.
     skull_stripped, registered : bool
         `registered`: the reference was acquired on another grid, and was brought onto the source's by registration.
     """
@@ -44,9 +51,11 @@ class Pair:
     contrast: str
     source: Volume
     reference: NDArray[np.float32]
+    measured: NDArray[np.float32]
     brain: Mask
     scored: Mask
     lesion: Mask | None
+    regions: dict[str, Mask]
     skull_stripped: bool
     registered: bool
 
@@ -98,15 +107,38 @@ def load_pair(case: Case, contrast: str) -> Pair:
         )
     # As in `prepare`: the rim of a registered mask reaches into fat, which is brighter than brain.
     tissue = brain if look.skull_stripped or case.brain else core_of_brain(brain, t1)
-    lesion = case.t1.parent / "lesion.nii.gz"
+    lesion, regions = _disease(case, source, brain)
     return Pair(
         subject=case.subject,
         contrast=contrast,
         source=source,
         reference=intensity.normalize(moved, intensity.brain_scale(moved, tissue)),
+        measured=np.asarray(moved, np.float32),
         brain=brain,
         scored=covered if look.skull_stripped else brain,
-        lesion=screening.mask_on_grid(read_volume(lesion), source) & brain if lesion.exists() else None,
+        lesion=lesion,
+        regions=regions,
         skull_stripped=look.skull_stripped,
         registered=not same_grid,
     )
+
+
+def _disease(case: Case, grid: Volume, brain: Mask) -> tuple[Mask | None, dict[str, Mask]]:
+    """All disease that is segmented, and the parts of a tumour, inside the brain on a grid."""
+    found = [screening.mask_on_grid(read_volume(case.lesion), grid) & brain] if case.lesion else []
+    regions: dict[str, Mask] = {}
+    if case.segmentation:
+        labels = read_volume(case.segmentation)
+        unknown = sorted({float(label) for label in np.unique(labels.voxels)} - {0.0, *LABELS})
+        if unknown:
+            raise TrainingError(
+                f"{case.segmentation.name} has the labels {', '.join(f'{label:g}' for label in unknown)}",
+                "0 and BraTS' 1, 2, 3 and 4",
+                "Check the segmentation, or take it out of the folder",
+            )
+        for label, name in LABELS.items():
+            part = screening.mask_on_grid(labels.replaced(labels.voxels == label), grid) & brain
+            if part.any():
+                regions[name] = regions.get(name, False) | part
+    found += regions.values()
+    return (np.logical_or.reduce(found) if found else None), regions
