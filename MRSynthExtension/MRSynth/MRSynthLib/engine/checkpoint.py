@@ -29,10 +29,13 @@ Card = dict[str, Any]
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 METADATA_KEY = "mrsynth_card"
+DIGEST_KEY = "mrsynth_card_sha256"  # of the card's text; checkpoints from before it was written lack it
+OTHER_KEYS = {DIGEST_KEY, "format"}  # safetensors' own writers say in "format" which library wrote the file
 MAX_HEADER = 16 << 20
 SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
 USER_MODELS = "MRSYNTH_MODELS"  # environment variable: the folder of the user's checkpoints, see `library`
 DEFAULT = "mrsynth-native"
+DIRECTIONS = ("t1_to_t2", "t2_to_t1")
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "format_version": int,
@@ -76,6 +79,28 @@ class Checkpoint:
     def name(self) -> str:
         """Name by the card."""
         return str(self.card["name"])
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """What it was trained for: both, unless the card says otherwise, as for a CycleGAN's or Pix2Pix's generator."""
+        return tuple(self.card.get("directions", DIRECTIONS))
+
+    def check_direction(self, source: str, target: str, cycle: bool = False) -> None:
+        """Refuse a direction that the checkpoint was not trained for, and G(G(x)) where it has but one.
+
+        Raises
+        ------
+        ModelError
+            model-direction.
+        """
+        wanted = {f"{source}_to_{target}"} | ({f"{target}_to_{source}"} if cycle else set())
+        missing = sorted(wanted - set(self.directions))
+        if missing:
+            said, has = (", ".join(names).upper().replace("_TO_", " to ") for names in (missing, self.directions))
+            needs = f"|x - G(G(x))| needs {said} too" if cycle else f"it knows nothing of {said}"
+            raise ModelError(
+                "model-direction", f"'{self.name}' was trained for {has}; {needs}.", f"a checkpoint for {said}."
+            )
 
     def generator(self) -> nn.Module:
         """The generator in evaluation mode, on the CPU, fp32.
@@ -188,6 +213,9 @@ def validate_card(card: Any, what: str) -> Card:
         raise ModelError("model-card", f"The card of '{what}' lacks {', '.join(wrong)}.", "all fields of the card.")
     if card["frame"] not in FRAMES:
         raise ModelError("model-card", f"The card of '{what}' names frame '{card['frame']}'.", f"one of {FRAMES}.")
+    directions = card.get("directions", DIRECTIONS)  # only cards of one direction have the field
+    if not (isinstance(directions, list | tuple) and directions and all(d in DIRECTIONS for d in directions)):
+        raise ModelError("model-card", f"The card of '{what}' names directions {directions}.", f"some of {DIRECTIONS}.")
     return card
 
 
@@ -197,7 +225,7 @@ def read_card(path: str | os.PathLike[str]) -> Card:
     Raises
     ------
     ModelError
-        model-not-found, model-not-safetensors, model-truncated, model-card, model-version.
+        model-not-found, model-not-safetensors, model-truncated, model-card, model-hash, model-version.
     """
     path = Path(path)
     if not path.is_file():
@@ -205,9 +233,24 @@ def read_card(path: str | os.PathLike[str]) -> Card:
     metadata = _header(path).get("__metadata__", {})
     try:
         card = json.loads(metadata[METADATA_KEY])
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         card = None
+    if card is not None:
+        _check_card_text(metadata, path.name)
     return validate_card(card, path.name)
+
+
+def _check_card_text(metadata: Mapping[str, Any], what: str) -> None:
+    """Refuse a card that is not as it was saved; the card decides, too, what the weights compute."""
+    unknown = sorted(metadata.keys() - {METADATA_KEY} - OTHER_KEYS)
+    if unknown:  # such as the name of the digest, if it was damaged
+        raise ModelError("model-card", f"'{what}' also has metadata {unknown[0]!r}.", "the card and nothing else.")
+    if DIGEST_KEY in metadata and metadata[DIGEST_KEY] != _text_sha256(metadata[METADATA_KEY]):
+        raise ModelError("model-hash", f"The card of '{what}' is not as it was saved.", "a card with its own SHA-256.")
+
+
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
@@ -278,6 +321,7 @@ def save(module: nn.Module, card: Mapping[str, Any], path: str | os.PathLike[str
     tensors = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in module.state_dict().items()}
     filled = {**card, "format_version": FORMAT_VERSION, "weights_sha256": weights_sha256(tensors)}
     validate_card(filled, path.name)
+    text = json.dumps(filled, ensure_ascii=False)
     with write_aside(path) as aside:
-        save_file(tensors, aside, metadata={METADATA_KEY: json.dumps(filled, ensure_ascii=False)})
+        save_file(tensors, aside, metadata={METADATA_KEY: text, DIGEST_KEY: _text_sha256(text)})
     return load(path)

@@ -145,6 +145,11 @@ ERRORS: dict[str, ErrorKind] = {
         "The checkpoint has no calibration, or one that cannot be used, so that there is no reliability map.",
         "Run without it, or calibrate the checkpoint with `mrsynth-train calibrate`.",
     ),
+    "model-direction": ErrorKind(
+        "model",
+        "The checkpoint was not trained for this direction.",
+        "Choose a checkpoint that was, or go the other way.",
+    ),
     "model-name-taken": ErrorKind(
         "model", "Another checkpoint of that name is installed.", "Remove that one first, or export under a new name."
     ),

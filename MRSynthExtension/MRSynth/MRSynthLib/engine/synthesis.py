@@ -220,7 +220,7 @@ class Synthesizer:
             See `checks.checked`; mask-empty, mask-off-grid, input-contrast-unknown; input-planes; reference-unusable,
             reference-contrast.
         ModelError
-            model-reliability: the checkpoint is not calibrated.
+            model-direction; model-reliability: the checkpoint is not calibrated.
         DeviceError
             device-out-of-memory.
         """
@@ -234,6 +234,7 @@ class Synthesizer:
         begin = time.perf_counter()
         frame = self.checkpoint.card["frame"]
         prepared = prepare(volume, frame, source=wanted.source, target=wanted.target, mask=wanted.mask)
+        self.checkpoint.check_direction(prepared.contrast.name, other(prepared.contrast.name), wanted.cycle)
         views = [prepared, *(in_plane(prepared, frame, plane) for plane in PASSES[wanted.planes][1:])]
         run.warnings += prepared.warnings
         calibration = None

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_helpers import save_untrained
+from engine_helpers import save_untrained, small_head
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from MRSynthLib.engine import checkpoint
 from MRSynthLib.engine.checkpoint import FIELDS, METADATA_KEY, load, read_card, weights_sha256
 from MRSynthLib.engine.errors import ModelError, OutputError
+from MRSynthLib.engine.synthesis import Synthesizer
 
 
 def contents(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -233,6 +234,23 @@ def test_a_card_without_any_one_field_is_refused(name: str, bad: Path, tiny_chec
     with pytest.raises(ModelError, match=name) as caught:
         read_card(bad)
     assert caught.value.code == "model-card"
+
+
+def test_a_checkpoint_of_one_direction_makes_that_and_refuses_the_other(bad: Path, tiny_checkpoint: Path) -> None:
+    assert load(tiny_checkpoint).directions == ("t1_to_t2", "t2_to_t1")
+    synthesizer = Synthesizer(changed(tiny_checkpoint, bad, name="bad", directions=["t1_to_t2"]), device="cpu")
+    head = small_head()
+    result = synthesizer.synthesize(head, "t2", source="t1")
+    assert result.volume.voxels.any()
+    with pytest.raises(ModelError, match="trained for T1 to T2; it knows nothing of T2 to T1") as caught:
+        synthesizer.synthesize(head, "t1", source="t2")
+    assert caught.value.code == "model-direction"
+    assert code_of(lambda: synthesizer.synthesize(head, "t2", source="t1", cycle=True)) == "model-direction"
+
+
+@pytest.mark.parametrize("directions", [[], ["t1_to_flair"], "t1_to_t2", None, [1]])
+def test_unknown_directions_are_refused(directions: object, bad: Path, tiny_checkpoint: Path) -> None:
+    assert code_of(lambda: read_card(changed(tiny_checkpoint, bad, directions=directions))) == "model-card"
 
 
 @pytest.mark.parametrize(
