@@ -161,6 +161,9 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
         device: str = "auto",
         reliability: bool = False,
         cycleNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+        like: slicer.vtkMRMLScalarVolumeNode | None = None,
+        planes: str = "axial",
+        force: bool = False,
         onProgress: Callable[[background.RunProgress], object] | None = None,
         onFinished: Callable[[slicer.vtkMRMLScalarVolumeNode], object] | None = None,
         onError: Callable[[MRSynthError], object] | None = None,
@@ -169,7 +172,7 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
 
         Parameters
         ----------
-        inputNode, outputNode, target, maskNode, model, device, reliability, cycleNode
+        inputNode, outputNode, target, maskNode, model, device, reliability, cycleNode, like, planes, force
             As in `synthesize`.
         onProgress : callable, optional
             Called with a `RunProgress`: state, stage, fraction (0 to 1), seconds_left, message (a warning, or "").
@@ -195,10 +198,13 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
             outputNode,
             mask_node=maskNode,
             cycle_node=cycleNode,
+            like_node=like,
             target=target,
             model=model,
             device=device,
             reliability=reliability,
+            planes=planes,
+            force=force,
             worker=self._worker,
             on_progress=onProgress,
             on_finished=onFinished,
@@ -222,6 +228,9 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
         device: str = "auto",
         reliability: bool = False,
         cycleNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+        like: slicer.vtkMRMLScalarVolumeNode | None = None,
+        planes: str = "axial",
+        force: bool = False,
     ) -> slicer.vtkMRMLScalarVolumeNode:
         """Synthesize the other contrast of a brain volume; returns when it is done.
 
@@ -241,10 +250,19 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
         device : {"auto", "cpu", "cuda", "mps"}
             Where to compute.
         reliability : bool
-            Ask for the reliability map, which needs a checkpoint that was calibrated for it.
+            Also estimate the error: two more nodes, which the result refers to as "MRSynthReliability" (expected
+            absolute error) and "MRSynthInterval" (half the width of its 90 % interval), in output units. Needs a
+            checkpoint that was calibrated for it.
         cycleNode : vtkMRMLScalarVolumeNode, optional
             Takes the cycle difference, which is how far the volume synthesized back from the result is from
             the input, in output units (1000 = the 99.5th percentile of brain). Doubles the time.
+        like : vtkMRMLScalarVolumeNode, optional
+            A volume of the contrast to make, from the same scanner or patient: the result gets its brightness. It
+            may lie on any grid; nothing of its anatomy is used.
+        planes : {"axial", "three"}
+            "three": the mean of axial, coronal and sagittal passes, for isotropic input; three times the work.
+        force : bool
+            Go on although the screening refuses the input.
 
         Returns
         -------
@@ -258,7 +276,10 @@ class MRSynthLogic(ScriptedLoadableModuleLogic):
         MRSynthError
             With code, cause and remedy; the scene is then as it was.
         """
-        return self.start(inputNode, outputNode, target, maskNode, model, device, reliability, cycleNode).wait()
+        run = self.start(
+            *(inputNode, outputNode, target, maskNode, model, device, reliability, cycleNode, like, planes, force)
+        )
+        return run.wait()
 
 
 class MRSynthTest(ScriptedLoadableModuleTest):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import slicer
 import vtk
 
-from MRSynthLib.engine.errors import Cancelled, DeviceError, ModelError, MRSynthError
+from MRSynthLib.engine.errors import Cancelled, DeviceError, MRSynthError
 from MRSynthLib.engine.process import as_known
 
 from . import results
@@ -90,7 +90,7 @@ class BackgroundRun:
 
     Parameters
     ----------
-    input_node, output_node, mask_node, cycle_node, target, model, device, reliability
+    input_node, output_node, mask_node, cycle_node, like_node, target, model, device, reliability, planes, force
         As in `MRSynthLogic.synthesize`.
     worker : callable
         Makes the `Worker`, from the arguments of `WorkerRun`.
@@ -125,10 +125,13 @@ class BackgroundRun:
         *,
         mask_node: slicer.vtkMRMLNode | None = None,
         cycle_node: slicer.vtkMRMLScalarVolumeNode | None = None,
+        like_node: slicer.vtkMRMLScalarVolumeNode | None = None,
         target: str | None = None,
         model: str | None = None,
         device: str = "auto",
         reliability: bool = False,
+        planes: str = "axial",
+        force: bool = False,
         worker: Callable[..., Worker] = WorkerRun,
         on_progress: Callable[[RunProgress], object] | None = None,
         on_finished: Callable[[slicer.vtkMRMLScalarVolumeNode], object] | None = None,
@@ -142,7 +145,15 @@ class BackgroundRun:
         self.warnings: list[str] = []
         self._on_progress, self._on_finished, self._on_error = on_progress, on_finished, on_error
         self._make_worker = worker
-        self._settings = {"model": model, "device": device, "target": target, "cycle": cycle_node is not None}
+        self._settings = {
+            "model": model,
+            "device": device,
+            "target": target,
+            "cycle": cycle_node is not None,
+            "reliability": reliability,
+            "planes": planes,
+            "force": force,
+        }
         outputs = {"result": output_node, "cycle": cycle_node}
         self._output_ids = {role: node.GetID() for role, node in outputs.items() if node is not None}
         self._node = vtk.vtkWeakReference()
@@ -156,9 +167,7 @@ class BackgroundRun:
         self._machine = StateMachine(weakly(self._changed))
         self._machine.go(RunState.PREPARING)
         try:
-            self._job = results.capture(input_node, mask_node, (output_node, cycle_node))
-            if reliability:
-                raise _no_reliability()
+            self._job = results.capture(input_node, mask_node, (output_node, cycle_node), like_node)
             self._unwatch = watch(self._job.scene, self._scene_closing, self._node_removed)
         except Exception as error:
             self._refusal = error
@@ -231,8 +240,8 @@ class BackgroundRun:
         self._tell()
         if self.ended or self._job is None:
             return
-        mask, hear = self._job.mask, weakly(self._hear)
-        self._worker = self._make_worker(self._job.volume, mask=mask, on_progress=hear, **self._settings)
+        volumes = {"mask": self._job.mask, "like": self._job.like}
+        self._worker = self._make_worker(self._job.volume, **volumes, on_progress=weakly(self._hear), **self._settings)
         self._worker.start()
         self._machine.go(RunState.RUNNING)
 
@@ -333,12 +342,3 @@ def _known(error: Exception) -> MRSynthError:
         known = DeviceError("run-failed", seen, "a run without an error of this kind.")
         known.__cause__ = error
     return known
-
-
-def _no_reliability() -> ModelError:
-    return ModelError(
-        "model-card",
-        "No checkpoint has a calibrated reliability map yet.",
-        "a checkpoint whose card holds the calibration under 'reliability'.",
-        "Run with reliability=False.",
-    )

@@ -7,7 +7,7 @@ flipped.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,20 @@ class RunResult:
         The worker's account of the run, as `provenance.facts` describes it.
     cycle : ndarray of int16, shape (k, j, i), or None
         |x - G(G(x))| in the same units, where asked for.
+    reliability, interval : ndarray of int16, shape (k, j, i), or None
+        Expected absolute error, and half the width of its 90 % interval, in the same units; where asked for.
     """
 
     voxels: NDArray[np.int16]
     info: dict[str, Any]
-    cycle: NDArray[np.int16] | None
+    cycle: NDArray[np.int16] | None = None
+    reliability: NDArray[np.int16] | None = None
+    interval: NDArray[np.int16] | None = None
 
 
-def write_request(folder: Path, volume: Volume, mask: Volume | None, settings: Mapping[str, Any]) -> Path:
+def write_request(
+    folder: Path, volume: Volume, mask: Volume | None, settings: Mapping[str, Any], like: Volume | None = None
+) -> Path:
     """Write the volumes and request.json into `folder`; return the latter's path.
 
     Raises
@@ -50,12 +56,13 @@ def write_request(folder: Path, volume: Volume, mask: Volume | None, settings: M
     def described(one: Volume, name: str) -> dict[str, Any]:
         with write_aside(folder / name) as aside:
             np.save(aside, one.voxels, allow_pickle=False)
-        return {"voxels": name, "ijk_to_ras": one.ijk_to_ras.tolist(), "name": one.name}
+        place = {"voxels": name, "ijk_to_ras": one.ijk_to_ras.tolist()}
+        return {**place, "name": one.name, "metadata": dict(one.metadata)}
 
     request = {
         **described(volume, "in.npy"),
-        "metadata": dict(volume.metadata),
         "mask": None if mask is None else described(mask, "mask.npy"),
+        "like": None if like is None else described(like, "like.npy"),
         "output_dir": ".",
         **settings,
     }
@@ -65,8 +72,13 @@ def write_request(folder: Path, volume: Volume, mask: Volume | None, settings: M
     return path
 
 
-def read_result(folder: Path, event: Mapping[str, Any], source: Volume, cycle: bool) -> RunResult:
+def read_result(folder: Path, event: Mapping[str, Any], source: Volume, further: Sequence[str] = ()) -> RunResult:
     """Read what the worker's event "result" names; make sure that it is whole and on the source's grid.
+
+    Parameters
+    ----------
+    further : sequence of str
+        Parts beside the voxels that were asked for: "cycle", "reliability", "interval".
 
     Raises
     ------
@@ -75,8 +87,8 @@ def read_result(folder: Path, event: Mapping[str, Any], source: Volume, cycle: b
     """
     if not np.array_equal(np.array(event["ijk_to_ras"]), source.ijk_to_ras):
         raise ValueError("The result lies on another grid than the input.")
-    voxels = _read_array(folder, event["voxels"], source)
-    return RunResult(voxels, dict(event["info"]), _read_array(folder, event["cycle"], source) if cycle else None)
+    parts = {part: _read_array(folder, event.get(part), source) for part in further}
+    return RunResult(_read_array(folder, event["voxels"], source), dict(event["info"]), **parts)
 
 
 def _read_array(folder: Path, name: object, source: Volume) -> NDArray[np.int16]:

@@ -7,12 +7,14 @@ from typing import Any
 import slicer
 import vtk
 
+from .panel_batch import BatchSection
 from .panel_compare import CompareSection
 from .panel_export import ExportSection
 from .panel_help import HelpSection
 from .panel_model import ModelSection
 from .panel_run import RunSection
 from .panel_setup import SetupSection
+from .panel_trust import TrustSection
 from .panel_volumes import VolumesSection
 
 
@@ -41,11 +43,16 @@ class Panel:
         self.setup = SetupSection(self)
         self.volumes = VolumesSection(self)
         self.model = ModelSection(self)
+        self.trust = TrustSection(self)
         self.compare = CompareSection(self)
         self.export = ExportSection(self)
+        self.batch = BatchSection(self)
         self.help = HelpSection(self)
         self.run = RunSection(self)
-        self._sections = (self.setup, self.volumes, self.model, self.compare, self.export, self.help, self.run)
+        self._sections = (
+            *(self.setup, self.volumes, self.model, self.trust, self.compare),
+            *(self.export, self.batch, self.help, self.run),
+        )
 
     def attach(self, parameters: Any) -> None:
         """Show the choices of this `MRSynthParameterNode`, or of none, and write the user's into it from now on."""

@@ -18,6 +18,7 @@ from .words import _
 if TYPE_CHECKING:
     from .panel import Panel
 
+_OVERLAY = 0.5  # opacity of a map over the result
 _FLICKER = 700  # ms; far slower than what may trigger seizures (three flashes a second)
 
 
@@ -30,6 +31,7 @@ class CompareSection(Section):
         self._pair: tuple[str, str] | None = None
         self._flicker: Pump | None = None
         self._scored = ""
+        self._overlay: slicer.vtkMRMLScalarVolumeNode | None = None  # what lies over the result in place of its source
         self.ui.sideBySideButton.connect("toggled(bool)", self._on_side_by_side)
         self.ui.flickerButton.connect("toggled(bool)", self._on_flicker)
         self.ui.fadeSlider.connect("valueChanged(double)", self._on_fade)
@@ -42,6 +44,15 @@ class CompareSection(Section):
             self.ui.sideBySideButton.setChecked(False)
             self.ui.flickerButton.setChecked(False)
             self._compare(source, node).show()
+
+    def overlay(self, node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
+        """Show a map over the synthetic volume; or, with None, that over its source again."""
+        if node is not None:
+            self.ui.sideBySideButton.setChecked(False)
+            self.ui.flickerButton.setChecked(False)
+        self._overlay = node
+        if self.panel.parameters is not None and (comparison := self._current()) is not None:
+            comparison.fade(self.parameters.fade if node is None else _OVERLAY)
 
     def update(self) -> None:
         """Offer only what can be done with what is chosen."""
@@ -91,11 +102,14 @@ class CompareSection(Section):
 
     def _current(self) -> Comparison | None:
         synthetic, source = self._chosen()
-        return self._compare(source, synthetic) if source is not None else None
+        if source is None:
+            return None
+        return self._compare(*((source, synthetic) if self._overlay is None else (synthetic, self._overlay)))
 
     def _on_side_by_side(self, on: bool) -> None:
         if on:
             self.ui.flickerButton.setChecked(False)
+            self.ui.overlayCheckBox.setChecked(False)
         if self.panel.parameters is not None and (comparison := self._current()) is not None:
             comparison.side_by_side(on)
 
@@ -109,6 +123,7 @@ class CompareSection(Section):
         self._stop_flicker()
         if on:
             self.ui.sideBySideButton.setChecked(False)
+            self.ui.overlayCheckBox.setChecked(False)
             self._flicker = Pump(self._tick, _FLICKER)
         elif self.panel.parameters is not None and (comparison := self._current()) is not None:
             comparison.fade(self.parameters.fade)

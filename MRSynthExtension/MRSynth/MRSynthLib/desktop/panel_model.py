@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .panel import Panel
 
 _POLL = 200  # ms between looks at the probe
+_PASSES = {"axial": 1, "three": 3}  # of the generator through the volume
 
 
 class ModelSection(Section):
@@ -33,6 +34,8 @@ class ModelSection(Section):
     ----------
     probe : Probe or None
         What this computer can do; None until it is known.
+    calibrated : bool
+        Whether the chosen checkpoint can estimate its errors.
     """
 
     def __init__(self, panel: Panel) -> None:
@@ -46,7 +49,12 @@ class ModelSection(Section):
         self._pace: dict[str, float] = {}  # by device: how long the last run took, over its first estimate
         self.ui.deviceSelector.addItem(_("Automatic"), AUTOMATIC)
         self.ui.deviceSelector.addItem(_("CPU"), "cpu")
+        self.calibrated = False
+        self.ui.planesSelector.addItem(_("Axial"), "axial")
+        self.ui.planesSelector.addItem(_("Three planes (three times as long)"), "three")
         self._list_models()
+        self.ui.planesSelector.connect("currentIndexChanged(int)", self._on_planes)
+        self.ui.reliabilityCheckBox.connect("toggled(bool)", self._on_reliability)
         self.ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
         self.ui.deviceSelector.connect("currentIndexChanged(int)", self._on_device)
         self.ui.addModelButton.connect("clicked(bool)", self._on_add)
@@ -71,6 +79,11 @@ class ModelSection(Section):
             self.parameters.device = AUTOMATIC
         choose(self.ui.deviceSelector, self.parameters.device)
         self.ui.deviceReasonLabel.setText(self._reason())
+        choose(self.ui.planesSelector, self.parameters.planes)
+        self.ui.reliabilityCheckBox.setEnabled(self.calibrated)
+        blocked = self.ui.reliabilityCheckBox.blockSignals(True)
+        self.ui.reliabilityCheckBox.setChecked(self.calibrated and self.parameters.reliability)
+        self.ui.reliabilityCheckBox.blockSignals(blocked)
 
     def seconds(self) -> float | None:
         """How long a run on the chosen source and device may take, from start to result; None while not known."""
@@ -86,7 +99,7 @@ class ModelSection(Section):
             ijk_to_ras(source),
             skull_stripped=recognised is not None and recognised.skull_stripped,
         )
-        return first * self._pace.get(self._device, 1.0)
+        return first * _PASSES.get(self.parameters.planes, 1) * self._pace.get(self._device, 1.0)
 
     def learn(self, estimated: float | None, took: float) -> None:
         """A run on the chosen device has ended: the next estimate goes by how long it really took."""
@@ -118,9 +131,11 @@ class ModelSection(Section):
         selector.blockSignals(blocked)
 
     def _show_card(self, name: str) -> None:
+        self.calibrated = False
         try:
-            path = self._paths[name]
-            html = card_html(checkpoint.read_card(path))
+            card = checkpoint.read_card(self._paths[name])
+            html = card_html(card)
+            self.calibrated = card["reliability"] is not None
         except KeyError:
             html = _("The model “{name}” is not installed. Add it, or choose another one.").format(name=escape(name))
         except MRSynthError as error:
@@ -131,6 +146,14 @@ class ModelSection(Section):
     def _on_model(self, index: int) -> None:
         if self.panel.parameters is not None and chosen(self.ui.modelSelector):
             self.parameters.model = chosen(self.ui.modelSelector)
+
+    def _on_planes(self, index: int) -> None:
+        if self.panel.parameters is not None:
+            self.parameters.planes = chosen(self.ui.planesSelector)
+
+    def _on_reliability(self, on: bool) -> None:
+        if self.panel.parameters is not None:
+            self.parameters.reliability = on
 
     def _on_add(self, checked: bool = False) -> None:
         import qt

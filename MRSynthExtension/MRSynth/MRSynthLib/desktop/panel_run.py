@@ -22,6 +22,7 @@ _STAGES = {
     "prepare": _("Reading and preparing"),
     "synthesize": _("Synthesizing"),
     "cycle": _("Synthesizing back"),
+    "reliability": _("Estimating the errors"),
     "restore": _("Putting the result on the source's grid"),
     "import": _("Showing the result"),
 }
@@ -109,6 +110,10 @@ class RunSection(Section):
                 maskNode=choices.mask,
                 model=choices.model or None,
                 device=choices.device,
+                like=choices.like,
+                planes=choices.planes,
+                reliability=choices.reliability and self.panel.model.calibrated,
+                force=bool(self.ui.forceCheckBox.checked),
                 onProgress=self._on_progress,
                 onFinished=self._on_finished,
                 onError=self._on_error,
@@ -139,6 +144,7 @@ class RunSection(Section):
         )
         warnings = self.run.warnings if self.run is not None else []
         self.say("\n".join([done, *warnings]))
+        self.panel.trust.show_result()
         self.panel.compare.show_result(node)
         self.panel.update()
 

@@ -35,12 +35,14 @@ class VolumesSection(Section):
         self.recognised: recognition.Recognised | None = None
         self.refusal = ""
         self._seen: tuple[object, ...] = ()
+        self.ui.forceCheckBox.setVisible(False)
+        self.ui.forceCheckBox.connect("toggled(bool)", lambda on: self.panel.update())
         for direction in DIRECTIONS:
             self.ui.directionSelector.addItem("", direction)
         self.ui.directionSelector.connect("currentIndexChanged(int)", self._on_direction)
         # Only a result may be overwritten by a result.
         self.ui.syntheticSelector.addAttribute("vtkMRMLScalarVolumeNode", "MRSynth.Synthetic", "1")
-        for name in ("sourceSelector", "syntheticSelector", "maskSelector", "acquiredSelector"):
+        for name in ("sourceSelector", "syntheticSelector", "maskSelector", "likeSelector", "acquiredSelector"):
             _choose_none_on_removal(getattr(self.ui, name))
 
     @property

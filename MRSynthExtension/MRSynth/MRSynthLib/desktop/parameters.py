@@ -17,6 +17,8 @@ class MRSynthParameterNode:
     ----------
     source, synthetic, acquired : vtkMRMLScalarVolumeNode or None
         What is there, what takes the result (None: a new volume), and what the result is compared with.
+    like : vtkMRMLScalarVolumeNode or None
+        Of the wanted contrast, from the same scanner or patient: the result gets its brightness.
     mask : vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode or None
         Brain mask.
     direction : str
@@ -25,6 +27,12 @@ class MRSynthParameterNode:
         Name of a checkpoint; "" for the shipped default.
     device : str
         As `devices.choose` takes it.
+    planes : {'axial', 'three'}
+        In which the generator goes through the volume.
+    reliability : bool
+        Whether a run also gives the reliability map, where the model can.
+    batch_input, batch_output : str
+        Folders of the batch; "" for none.
     fade : float
         Opacity of the synthetic volume over its source, 0 to 1.
     """
@@ -32,8 +40,13 @@ class MRSynthParameterNode:
     source: vtkMRMLScalarVolumeNode
     synthetic: vtkMRMLScalarVolumeNode
     acquired: vtkMRMLScalarVolumeNode
+    like: vtkMRMLScalarVolumeNode
     mask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - read at run time by 5.10
     direction: str = AUTOMATIC
     model: str = ""
     device: str = AUTOMATIC
+    planes: str = "axial"
+    reliability: bool = True
+    batch_input: str = ""
+    batch_output: str = ""
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 1.0

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import queue
-import weakref
-from collections import deque
-from typing import Any
 
-from MRSynthLib.engine.errors import Cancelled, DeviceError, MRSynthError
+from MRSynthLib.engine.errors import Cancelled, MRSynthError
 from MRSynthLib.engine.probe import Probe
-from MRSynthLib.engine.process import UNEXPECTED, error_from
 
-from .child import Child, ending, environment, interpreter
-
-_LAST_WORDS = 15  # lines of stderr that are kept for the message when the child dies
+from .polled import PolledChild
 
 
 class DeviceProbe:
@@ -32,14 +24,11 @@ class DeviceProbe:
     """
 
     def __init__(self, model: str | os.PathLike[str] | None = None, python: str | None = None) -> None:
-        self._python = python or interpreter()
-        self._command = [self._python, "-m", "MRSynthLib.engine.probe", "--end-with", str(os.getpid())]
+        arguments = ["--end-with", str(os.getpid())]
         if model is not None:
-            self._command += ["--model", os.fspath(model)]
-        self._child: Child | None = None
-        self._end: weakref.finalize[..., Any] | None = None
-        self._said = ""
-        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+            arguments += ["--model", os.fspath(model)]
+        self._said: list[str] = []
+        self._child = PolledChild("MRSynthLib.engine.probe", arguments, self._said.append, python)
         self._result: Probe | None = None
         self._error: MRSynthError | None = None
 
@@ -56,15 +45,9 @@ class DeviceProbe:
         DeviceError
             worker-died: the interpreter cannot be started.
         """
-        if self._child is not None or self.ended:
+        if self.ended:
             raise RuntimeError("a DeviceProbe is started once")
-        try:
-            self._child = Child(self._command, environment())
-        except OSError as error:
-            seen = f"'{self._python}' cannot be started: {error}."
-            raise DeviceError("worker-died", seen, "a Python with the engine's packages.") from error
-        # Once only: later, the number of a dead process may be that of a stranger.
-        self._end = weakref.finalize(self, self._child.end)
+        self._child.start()
 
     def poll(self, timeout: float = 0.0) -> bool:
         """Take what the child has said since; return whether it is over.
@@ -74,23 +57,17 @@ class DeviceProbe:
         timeout : float
             Wait up to this many seconds for the child's next words.
         """
-        if self.ended:
-            return True
-        if self._child is None:
-            raise RuntimeError("the probe was not started")
-        over = self._child.exit_code is not None
-        if over:
-            self._release()
-        self._take_lines(self._child, 0.0 if over else timeout)
-        if over:
-            self._conclude(self._child.exit_code or 0)
+        if not self.ended:
+            code = self._child.poll(timeout)
+            if code is not None:
+                self._conclude(code)
         return self.ended
 
     def cancel(self) -> None:
         """End the child; does nothing when it is over."""
         if not self.ended:
             self._error = Cancelled()
-            self._release()
+            self._child.end()
 
     def result(self) -> Probe:
         """Return what was found.
@@ -107,32 +84,12 @@ class DeviceProbe:
             raise RuntimeError("the probe is not over")
         return self._result
 
-    def _release(self) -> None:
-        if self._end is not None:
-            self._end()
-
-    def _take_lines(self, child: Child, timeout: float) -> None:
-        while True:
-            try:
-                stream, line = child.lines.get(timeout=timeout) if timeout else child.lines.get_nowait()
-            except queue.Empty:
-                return
-            timeout = 0.0
-            if stream == "stdout":
-                self._said += line
-            else:
-                self._last_words.append(line.rstrip())
-
     def _conclude(self, code: int) -> None:
+        said = "".join(self._said)
         try:
             if code == 0:
-                self._result = Probe.from_json(self._said)
+                self._result = Probe.from_json(said)
                 return
-            described = json.loads(self._said)["error"]
-            self._error = self._died(described["message"]) if described["code"] == UNEXPECTED else error_from(described)
         except (ValueError, KeyError, TypeError):
-            self._error = self._died(f"The background process {ending(code)}.")
-
-    def _died(self, seen: str) -> DeviceError:
-        words = " | ".join(line for line in self._last_words if line)
-        return DeviceError("worker-died", f"{seen} Its last words: {words}" if words else seen, "a probe.")
+            pass
+        self._error = self._child.error(code, said, "a probe.")

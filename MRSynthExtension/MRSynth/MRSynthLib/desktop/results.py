@@ -21,6 +21,7 @@ from MRSynthLib.engine.intensity import SCALE
 from MRSynthLib.engine.provenance import DISCLAIMER
 from MRSynthLib.engine.volume import Volume
 
+from . import trust
 from .exchange import RunResult
 from .mrml import mask_from_node, node_from_volume, volume_from_node
 from .tags import tagged
@@ -43,12 +44,14 @@ class Job:
     source_id: str
     volume: Volume
     mask: Volume | None
+    like: Volume | None = None
 
 
 def capture(
     input_node: slicer.vtkMRMLScalarVolumeNode,
     mask_node: slicer.vtkMRMLNode | None = None,
     output_nodes: tuple[slicer.vtkMRMLScalarVolumeNode | None, ...] = (),
+    like_node: slicer.vtkMRMLScalarVolumeNode | None = None,
 ) -> Job:
     """Read a run's input from the scene and check where the result is to go.
 
@@ -57,7 +60,7 @@ def capture(
     InputError
         If a node is of the wrong kind, has no voxels or is in no scene.
     OutputError
-        If an output node is the source or the mask, or no plain scalar volume, or holds a volume of the user's.
+        If an output node is the source, mask or reference, or no plain scalar volume, or holds a volume of the user's.
     """
     volume = tagged(volume_from_node(input_node), input_node)
     if input_node.GetScene() is None:
@@ -65,10 +68,10 @@ def capture(
     for node in output_nodes:
         if node is None:
             continue
-        if node in (input_node, mask_node):
+        if node in (input_node, mask_node, like_node):
             raise OutputError(
                 "output-is-input",
-                f"The output node '{node.GetName()}' is also the source or the mask.",
+                f"The output node '{node.GetName()}' is also the source, the mask or the reference.",
                 "a node of its own, or none (a new one is made).",
                 "Choose another output node.",
             )
@@ -87,7 +90,8 @@ def capture(
                 "Choose another output node.",
             )
     mask = mask_from_node(mask_node, input_node) if mask_node is not None else None
-    return Job(scene=input_node.GetScene(), source_id=input_node.GetID(), volume=volume, mask=mask)
+    like = tagged(volume_from_node(like_node), like_node) if like_node is not None else None
+    return Job(scene=input_node.GetScene(), source_id=input_node.GetID(), volume=volume, mask=mask, like=like)
 
 
 def _holds_an_image(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
@@ -144,14 +148,42 @@ def show_run(
 
     Where no node is given a new one is made; if a part fails, no new one stays.
     """
+    former = trust.map_of(output_node), trust.interval_of(output_node)
     node = show(job, run.voxels, run.info, output_node)
-    if run.cycle is not None:
-        try:
+    made = [] if output_node is not None else [node]
+    try:
+        if run.cycle is not None:
             show_cycle_difference(job, run.cycle, run.info, cycle_node)
-        except Exception:
-            if output_node is None:
-                remove(node)
-            raise
+        maps: list[slicer.vtkMRMLScalarVolumeNode | None] = [None, None]
+        if run.reliability is not None and run.interval is not None:
+            for index, (voxels, what) in enumerate(
+                ((run.reliability, "expected error"), (run.interval, "90 % interval"))
+            ):
+                maps[index] = _show_map(job, voxels, run.info, f"{what} of {node.GetName()}", former[index])
+                if former[index] is None:
+                    made.append(maps[index])
+        trust.remember(node, run.info.get("trust"), *maps)
+    except Exception:
+        for each in made:
+            remove(each)
+        raise
+    return node
+
+
+def _show_map(
+    job: Job,
+    voxels: NDArray[Any],
+    info: Mapping[str, Any],
+    what: str,
+    output_node: slicer.vtkMRMLScalarVolumeNode | None,
+) -> slicer.vtkMRMLScalarVolumeNode:
+    attributes = {
+        "Description": f"{what}, {info['description']}",
+        "Model": info["checkpoint_name"],
+        "ModelSHA256": info["checkpoint_sha256"],
+    }
+    node = _show(job, voxels, what, trust.WINDOW, attributes, output_node)
+    trust.paint(node)
     return node
 
 

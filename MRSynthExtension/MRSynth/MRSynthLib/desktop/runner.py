@@ -45,6 +45,7 @@ _EVENTS: dict[str, tuple[str, ...]] = {
     "error": ("code", "message"),
     "idle": (),  # after the end of a run, where the worker is kept
 }
+_FURTHER = {"cycle": "cycle", "reliability": "reliability", "interval": "reliability"}  # parts, and who asks for them
 
 
 class WorkerRun:
@@ -56,7 +57,7 @@ class WorkerRun:
     ----------
     volume : Volume
         The source.
-    model, device, precision, source, target, mask, cycle
+    model, device, precision, source, target, mask, cycle, like, planes, reliability, force
         As in `MRSynthLib.engine.synthesis.Synthesizer` and its `steps`.
     on_progress : callable, optional
         Called by `poll`, in its thread, with each event "started", "progress" and "warning" of the worker.
@@ -78,12 +79,16 @@ class WorkerRun:
         target: str | None = None,
         mask: Volume | None = None,
         cycle: bool = False,
+        like: Volume | None = None,
+        planes: str = "axial",
+        reliability: bool = False,
+        force: bool = False,
         on_progress: Callable[[Event], None] | None = None,
         python: str | None = None,
         keep_warm: bool = False,
     ) -> None:
         self._volume = volume
-        self._mask = mask
+        self._mask, self._like = mask, like
         self._settings = {
             "model": None if model is None else os.fspath(model),
             "device": device,
@@ -91,6 +96,9 @@ class WorkerRun:
             "source": source,
             "target": target,
             "cycle": cycle,
+            "planes": planes,
+            "reliability": reliability,
+            "force": force,
         }
         self._on_progress = on_progress
         self._python = python or interpreter()
@@ -136,7 +144,7 @@ class WorkerRun:
         # Also when the caller forgets the run, or the interpreter exits.
         self._clean = weakref.finalize(self, traces.remove)
         try:
-            self._request = str(write_request(traces.folder, self._volume, self._mask, self._settings))
+            self._request = str(write_request(traces.folder, self._volume, self._mask, self._settings, self._like))
             traces.child = self._kept_worker() or self._new_worker()
         except BaseException:
             self._clean()
@@ -265,7 +273,8 @@ class WorkerRun:
             if event["event"] != "result" or (child.exit_code != 0 and not self._keep_warm):
                 how = "is idle" if self._idle else ending(child.exit_code or 0)
                 raise self._died(f"The background process {how}.")
-            self._result = read_result(traces.folder, event, self._volume, bool(self._settings["cycle"]))
+            further = [part for part, switch in _FURTHER.items() if self._settings[switch]]
+            self._result = read_result(traces.folder, event, self._volume, further)
             usable = self._idle
         except MRSynthError as error:
             self._error = error
@@ -298,6 +307,10 @@ def run(
     target: str | None = None,
     mask: Volume | None = None,
     cycle: bool = False,
+    like: Volume | None = None,
+    planes: str = "axial",
+    reliability: bool = False,
+    force: bool = False,
     on_progress: Callable[[Event], None] | None = None,
     python: str | None = None,
 ) -> RunResult:
@@ -317,6 +330,10 @@ def run(
         target=target,
         mask=mask,
         cycle=cycle,
+        like=like,
+        planes=planes,
+        reliability=reliability,
+        force=force,
         on_progress=on_progress,
         python=python,
     ) as job:

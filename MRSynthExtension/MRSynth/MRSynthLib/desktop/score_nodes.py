@@ -16,6 +16,7 @@ from MRSynthLib.engine.provenance import DISCLAIMER
 from MRSynthLib.engine.scores import PROTOCOL_VERSION, Scores
 
 from . import mrml, results
+from .colours import colour_table, show_legend
 from .marks import MARK, target_of
 from .words import _
 
@@ -108,8 +109,11 @@ def show_difference(
         for key, value in attributes.items():
             node.SetAttribute(f"MRSynth.{key}", value)
     results.set_window(node, -WINDOW, WINDOW)
-    node.GetDisplayNode().SetAndObserveColorNodeID(_colours(node.GetScene()).GetID())
-    _show_legend(node)
+    # 3D Slicer's own diverging table is white in the middle: a white picture around a black-bordered brain.
+    values = np.linspace(-WINDOW, WINDOW, LEVELS)
+    table = colour_table(node.GetScene(), COLOURS, colour_ramp(), values, "{:+.0f}")
+    node.GetDisplayNode().SetAndObserveColorNodeID(table.GetID())
+    show_legend(node, _("Synthetic\nminus\nacquired"), "%+.0f")
     results.place_beside(synthetic, node, f"difference to {acquired.GetName()}")
     return node
 
@@ -145,27 +149,3 @@ def colour_ramp() -> NDArray[np.float64]:
     negative = [np.interp(strength, knots, levels) for levels in ([0, 0.1, 0.6], [0, 0.4, 1], [0, 1, 1])]
     positive = [np.interp(strength, knots, levels) for levels in ([0, 1, 1], [0, 0.3, 1], [0, 0.1, 0.5])]
     return np.where(position[:, None] < 0, np.stack(negative, axis=1), np.stack(positive, axis=1))
-
-
-def _colours(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLColorTableNode:
-    # 3D Slicer's own diverging table is white in the middle: a white picture around a black-bordered brain.
-    node = scene.GetFirstNode(COLOURS, "vtkMRMLColorTableNode")
-    if node is not None:
-        return node
-    node = slicer.vtkMRMLColorTableNode()
-    node.SetName(COLOURS)
-    node.SetTypeToUser()
-    node.SetNumberOfColors(LEVELS)
-    for index, colour in enumerate(colour_ramp()):
-        value = (2 * index / (LEVELS - 1) - 1) * WINDOW
-        node.SetColor(index, f"{value:+.0f}", *colour, 1.0)
-    return scene.AddNode(node)
-
-
-def _show_legend(node: slicer.vtkMRMLScalarVolumeNode) -> None:
-    """Show the colours with their values in the slice views; slicer-core has legends only where Slicer's logic is."""
-    if not node.GetScene().IsNodeClassRegistered("vtkMRMLColorLegendDisplayNode"):
-        return
-    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
-    legend.SetTitleText(_("Synthetic\nminus\nacquired"))
-    legend.SetLabelFormat("%+.0f")

@@ -17,7 +17,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from .errors import InstallError
-from .process import error_document, exit_code, own_stdout, stop_on_signals, wait_for_end_of
+from .process import end_with, error_document, exit_code, own_stdout, stop_on_signals
 from .standard_space import FINEST_SLICES, MARGIN, MULTIPLE, NATIVE_SPACING, PAPER_SIZE, canonical_axes, plan
 from .volume import Volume
 
@@ -239,21 +238,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             with stop_on_signals():
                 if arguments.end_with is not None:
-                    _end_with(arguments.end_with)
+                    end_with(arguments.end_with)
                 stream.write(probe(arguments.model).to_json() + "\n")
         except (Exception, KeyboardInterrupt) as error:
             with contextlib.suppress(OSError):  # nobody may be left to read it
                 stream.write(json.dumps({"error": error_document(error)}) + "\n")
             return exit_code(error)
     return 0
-
-
-def _end_with(parent: int) -> None:
-    def watch() -> None:
-        wait_for_end_of(parent)
-        os._exit(7)
-
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def _choices(machine: Machine) -> list[tuple[DeviceChoice, str]]:

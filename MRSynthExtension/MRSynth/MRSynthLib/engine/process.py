@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import select
 import signal
 import stat
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
@@ -15,6 +18,7 @@ from typing import Any, TextIO
 from .errors import ERRORS, FAMILIES, Cancelled, DeviceError, MRSynthError
 
 UNEXPECTED = "unexpected"
+_GRACE = 3.0  # seconds that a process gets to end in order when its parent is gone
 
 # SIGHUP: the terminal was closed. SIGBREAK: how one Windows process asks another one to stop.
 _STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
@@ -65,6 +69,18 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)
+
+
+def end_with(parent: int) -> None:
+    """Stop this process when its parent is gone: in order, as by a signal, and after a while in any case."""
+
+    def wait() -> None:
+        wait_for_end_of(parent)
+        _thread.interrupt_main(signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(Cancelled.exit_code)
+
+    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
 
 
 def wait_for_end_of(process: int, hear: Callable[[bytes], object] | None = None) -> None:

@@ -6,6 +6,7 @@ What is reachable from Python is decided by `allowed_names.json`; here stands wh
 
 from __future__ import annotations
 
+import enum
 import math
 from typing import Any
 
@@ -181,6 +182,12 @@ class ctkCheckBox(QtWidgets.QCheckBox):
 class ctkPathLineEdit(QtWidgets.QWidget):
     """Line for a path, with a button that opens a file dialog."""
 
+    class Filter(enum.IntFlag):
+        """What may be chosen, as ctkPathLineEdit.h numbers it."""
+
+        Dirs = 0x001
+        Files = 0x002
+
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._combo = ctkComboBox(self)
@@ -197,7 +204,7 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     def browse(self) -> None:
         from . import dialogs
 
-        folder = int(self.filters) & 0x001 and not int(self.filters) & 0x002
+        folder = self.filters & self.Filter.Dirs and not self.filters & self.Filter.Files
         chosen = dialogs.ask("folder" if folder else "file", str(self.label) or "Select a file or directory")
         if chosen:
             self._set_path(chosen)
