@@ -59,6 +59,8 @@ class Examination:
         Brain mask.
     problem : InputError or None
         Why it cannot be worked on.
+    taken : tuple of int
+        Numbers of its DICOM series.
     """
 
     subject: str
@@ -68,6 +70,7 @@ class Examination:
     layout: str
     mask: Path | None = None
     problem: InputError | None = None
+    taken: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

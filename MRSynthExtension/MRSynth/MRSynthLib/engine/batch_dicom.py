@@ -39,7 +39,8 @@ def _examination(found: list[Series]) -> Examination:
     folder = f"{safe_name(patient)}/{safe_name(study)[:60]}-{first.study_uid[-6:].replace('.', '-')}"
     scans = tuple(_scan(series) for series in found if not series.objection)
     problem = None if scans else _unsuitable(found)
-    return Examination(patient, study, folder, scans, "dicom", problem=problem)
+    taken = tuple(series.number for series in found if series.number is not None)
+    return Examination(patient, study, folder, scans, "dicom", problem=problem, taken=taken)
 
 
 def _scan(series: Series) -> Scan:

@@ -69,8 +69,6 @@ def _grouped(
     groups: dict[tuple[str, ...], list[tuple[_Found, str | None]]] = {}
     for (file, parts), contrast in found:
         stem = batch_names.without_contrast(parts[-1], incidental=True)
-        if not stem and not folder:
-            stem = parts[-1]
         key = (*folder, stem) if stem and (not folder or stem != folder[-1]) else folder
         groups.setdefault(key, []).append(((file, parts), contrast))
     return groups

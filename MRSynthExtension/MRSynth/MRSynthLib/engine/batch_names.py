@@ -124,8 +124,15 @@ def contrast_of(parts: tuple[str, ...]) -> tuple[str | None, bool]:
 
 
 def without_contrast(name: str, *, incidental: bool = False) -> str:
-    """A name without the words that tell the contrast (and, if wanted, how it was acquired); it may be empty."""
-    dropped = _T1 | _T2 | (_INCIDENTAL if incidental else set())
-    pattern = re.compile(r"([^A-Za-z0-9]*)([A-Za-z0-9]+)")
-    kept = "".join(match[0] for match in pattern.finditer(name) if match[2].lower() not in dropped)
-    return kept.strip(" ._-")
+    """A name without the words that tell the contrast (and, if wanted, how it was acquired).
+
+    It may be empty. A name without such words comes back as it is, so that two people never become one.
+    """
+    kept = _DROPPED[incidental].sub("", name)
+    return kept.strip(" ._-") if kept != name else name
+
+
+_DROPPED = {
+    incidental: re.compile(rf"(?:^|[\W_]+)(?:{'|'.join(sorted(words))})(?=$|[\W_])", re.IGNORECASE)
+    for incidental, words in ((False, _T1 | _T2), (True, _T1 | _T2 | _INCIDENTAL))
+}

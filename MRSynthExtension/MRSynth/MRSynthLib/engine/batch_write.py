@@ -160,7 +160,7 @@ def _save(
     if "dicom" in paths:
         from .dicom import write_result
 
-        write_result(result, paths["dicom"], anonymous=job.settings.anonymous)
+        write_result(result, paths["dicom"], anonymous=job.settings.anonymous, taken=job.examination.taken)
         return
     about = description(result)
     write_volume(result.volume, paths["image"], description=about)
