@@ -315,7 +315,7 @@ def save(module: nn.Module, card: Mapping[str, Any], path: str | os.PathLike[str
     OutputError
         If the file cannot be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as serialize
 
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in module.state_dict().items()}
@@ -323,5 +323,15 @@ def save(module: nn.Module, card: Mapping[str, Any], path: str | os.PathLike[str
     validate_card(filled, path.name)
     text = json.dumps(filled, ensure_ascii=False)
     with write_aside(path) as aside:
-        save_file(tensors, aside, metadata={METADATA_KEY: text, DIGEST_KEY: _text_sha256(text)})
+        aside.write_bytes(_ordered(serialize(tensors, metadata={METADATA_KEY: text, DIGEST_KEY: _text_sha256(text)})))
     return load(path)
+
+
+def _ordered(file: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted: safetensors writes them in another order each time."""
+    length = struct.unpack("<Q", file[:8])[0]
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + file[8 + length :]

@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # the folder's own is that of its parts
 
-from robustness.command import main
+from robustness.command import main  # noqa: E402 - only now it is found
 
 sys.exit(main())

@@ -1,7 +1,7 @@
-"""A process that runs the command line again and again, so that a thousand inputs need not start Python a thousand times.
+"""A process that runs the command line again and again: a thousand inputs need not start Python a thousand times.
 
-One JSON line in, ``{"argv": [...], "cwd": ...}``, one out, ``{"code", "out", "err"}``. What a call prints, also from C++,
-goes into files.
+One JSON line in, ``{"argv": [...], "cwd": ...}``, one out, ``{"code", "out", "err"}``. What a call prints, also from
+C++, goes into files.
 """
 
 from __future__ import annotations
