@@ -20,6 +20,7 @@ MAX_HEADER = 1 << 20  # bytes
 NRRD_END = re.compile(rb"\r?\n\r?\n")
 META_END = re.compile(rb"^ElementDataFile[ \t]*=.*?(\n|\Z)", re.MULTILINE)
 DIMENSIONS = re.compile(rb"^(?:NDims[ \t]*=|dimension[ \t]*:)(.*)$", re.MULTILINE | re.IGNORECASE)
+TEXT = re.compile(rb"^encoding[ \t]*:[ \t]*(?:te?xt|ascii)", re.MULTILINE | re.IGNORECASE)
 MOST_DIMENSIONS = 10  # MetaIO has room for no more, and does not look
 DATA_FILE = re.compile(
     rb"^(?:data ?file[ \t]*:|ElementDataFile[ \t]*=)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE
@@ -109,6 +110,9 @@ def _body(path: Path) -> tuple[Path, bool]:
     for number in DIMENSIONS.findall(header):
         if not re.fullmatch(rb"\s*\d{1,2}\s*", number) or not 1 <= int(number) <= MOST_DIMENSIONS:
             raise corrupt_file(path, ValueError(f"it has {os.fsdecode(number).strip()[:40]!r} dimensions"))
+    if header.startswith(b"NRRD") and TEXT.search(header):  # its reader ends the process over what is no text
+        seen = f"The voxels of '{path.name}' are written as text."
+        raise InputError("input-not-an-image", seen, "raw or compressed voxels.", "Save the volume as one .nrrd file.")
     name = "" if named is None else os.fsdecode(named[1])
     if not name or name.upper() == "LOCAL":
         return path, encoded
