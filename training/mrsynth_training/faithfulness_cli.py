@@ -1,4 +1,4 @@
-"""The commands of `mrsynth-train` that look for harm: `lesions` and `attack`."""
+"""The commands of `mrsynth-train` that look for harm, `lesions` and `attack`, and for gain, `experiments`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 from mrsynth_training.errors import TrainingError
 
+VARIANTS = ("like", "oracle", "flips", "three-planes", "white-matter-peak", "nyul", "n4")
+
 
 def add(commands: Any) -> None:
-    """Add both to the commands of `mrsynth-train`."""
+    """Add them to the commands of `mrsynth-train`."""
     lesions = commands.add_parser("lesions", help="put lesions in and take them out: kept, erased, invented, by size")
     _common(lesions, phantoms=4)
     lesions.set_defaults(command=_lesions)
@@ -20,6 +22,18 @@ def add(commands: Any) -> None:
     _common(attack, phantoms=1)
     attack.add_argument("--picture", type=Path, metavar="FILE", help="PNG of the first phantom")
     attack.set_defaults(command=_attack)
+
+    trial = commands.add_parser("experiments", help="other ways to run a checkpoint as it is, against the plain one")
+    trial.add_argument("--models", nargs="+", required=True, help="each scores the subjects that it was not trained on")
+    trial.add_argument("--data", type=Path, required=True, help="folder with one sub-folder per study")
+    trial.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="only these")
+    trial.add_argument(
+        "--like", nargs="+", default=[], metavar="SUBJECT=REFERENCE", help="whose target contrast is the reference"
+    )
+    trial.add_argument("--subjects", nargs="+", default=[], metavar="SUBJECT", help="only these studies")
+    trial.add_argument("-o", "--output", type=Path, help="JSON file to write")
+    trial.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; always in fp32")
+    trial.set_defaults(command=_experiments, parser=trial)
 
 
 def _common(parser: argparse.ArgumentParser, phantoms: int) -> None:
@@ -67,4 +81,25 @@ def _attack(options: argparse.Namespace) -> int:
     if options.picture:
         attack_bench.picture(panels, options.picture)
     print(attack_bench.table(results))
+    return 0
+
+
+def _experiments(options: argparse.Namespace) -> int:
+    from mrsynth_training import experiments
+
+    like = dict(pair.split("=", 1) for pair in options.like if "=" in pair)
+    if len(like) < len(options.like):
+        options.parser.error("--like takes SUBJECT=REFERENCE")
+    results = experiments.compare(
+        options.models,
+        options.data,
+        options.variants,
+        subjects=options.subjects,
+        like=like,
+        device=options.device,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if options.output:
+        experiments.write(results, options.output)
+    print(experiments.table(results))
     return 0

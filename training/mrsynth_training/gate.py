@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,20 +48,18 @@ class Limit:
 
 ARTEFACTS = (
     Limit("gain_over_source", "hands the source through", at_least=1.0),
-    Limit("sharpness", "blurs", at_least=0.45),
+    Limit("sharpness", "blurs", at_least=0.5),
     Limit("tiling", "shows the tiles of its layers", at_most=0.01),
-    Limit("flicker_axial", "flickers from slice to slice", at_most=0.05),
-    Limit("drift_axial", "changes its brightness from slice to slice", at_most=0.10),
+    Limit("flicker_axial", "flickers from slice to slice", at_most=0.08),
+    Limit("drift_axial", "changes its brightness from slice to slice", at_most=0.12),
     Limit("asymmetry", "makes one side brighter than the other", at_most=0.05),
-    Limit("leakage", "makes light where nothing is", at_most=0.05),
+    Limit("leakage", "makes light where nothing is", at_most=0.02),
     Limit("bias", "is too bright or too dark as a whole", at_most=0.35),
 )
 LESIONS = (
-    Limit("kept_large", "loses lesions of 1 ml and more", at_least=0.8),
-    Limit("response", "makes lesions too faint", at_least=0.5),
-    Limit("invented", "makes lesions where none are", at_most=0.1),
+    Limit("response", "erases lesions", at_least=0.1),
+    Limit("invented", "makes lesions where none are", at_most=0.25),
 )
-LARGE = 1.0  # ml
 
 
 @dataclass(frozen=True)
@@ -110,25 +109,17 @@ def _of_scores(document: dict[str, Any]) -> dict[tuple[str, str], float]:
         if entry["role"] in UNSEEN:
             for name, value in entry["scores"].get("artefacts", {}).items():
                 gathered.setdefault((name, entry["direction"]), []).append(abs(value) if name == "bias" else value)
-    return {key: sum(values) / len(values) for key, values in gathered.items()}
+    return {key: statistics.fmean(values) for key, values in gathered.items()}
 
 
 def _of_lesions(document: dict[str, Any]) -> dict[tuple[str, str], float]:
-    rows = [row for row in document["lesions"] if row["origin"] == "phantom"]
     found: dict[tuple[str, str], float] = {}
     for direction in DIRECTIONS:
-        here = [row for row in rows if row["direction"] == direction]
-        large = [row for row in here if row["millilitres"] >= LARGE]
-        if large:
-            found["kept_large", direction] = _mean(row["response"] >= 0.5 for row in large)
-            found["response", direction] = sorted(row["response"] for row in here)[len(here) // 2]
-            found["invented", direction] = _mean(row["invented"] for row in here)
+        rows = [row for row in document["lesions"] if (row["origin"], row["direction"]) == ("phantom", direction)]
+        if rows:
+            found["response", direction] = float(statistics.median(row["response"] for row in rows))
+            found["invented", direction] = statistics.fmean(row["invented"] for row in rows)
     return found
-
-
-def _mean(values: Iterable[float]) -> float:
-    told = [float(value) for value in values]
-    return sum(told) / len(told)
 
 
 def check(paths: Sequence[Path], weights_sha256: str) -> dict[str, Any]:
