@@ -75,26 +75,25 @@ def degrade(sources: Tensor, generator: torch.Generator) -> Tensor:
 
     What is exactly 0 (outside a stripped skull or the field of view) stays exactly 0.
     """
-    count = len(sources)
-    draw = _drawer(count, generator)
+    draw = _drawer(len(sources), generator, sources.device)
     present = sources > 0
     images = _power(sources, draw(*GAMMA)) * draw(*GAIN).view(-1, 1, 1, 1)
     images = images * _bias_field(images, generator)
     images = _blur(images, draw(0, 1) < 0.3, draw(1.2, COARSEST))
     sigma = (draw(0, NOISE_SIGMA) * (draw(0, 1) < 0.6)).view(-1, 1, 1, 1)
-    real, imaginary = (sigma * torch.randn(images.shape, generator=generator) for _ in range(2))
+    real, imaginary = (sigma * torch.randn(images.shape, generator=generator).to(images.device) for _ in range(2))
     noisy = torch.sqrt((images + real) ** 2 + imaginary**2)  # magnitude of a complex signal: Rician noise
     return torch.where(present & _field_of_view(images, generator), noisy, 0.0).clamp_(0, 1)
 
 
 def soften_targets(targets: Tensor, generator: torch.Generator) -> Tensor:
     """The slightest change of contrast of the targets (N,1,H,W), so that no single scanner's is learnt by heart."""
-    return _power(targets, _drawer(len(targets), generator)(*TARGET_GAMMA))
+    return _power(targets, _drawer(len(targets), generator, targets.device)(*TARGET_GAMMA))
 
 
-def _drawer(count: int, generator: torch.Generator):  # type: ignore[no-untyped-def]
-    """Return a function draw(low, high) of uniform numbers (count,)."""
-    return lambda low, high: low + (high - low) * torch.rand(count, generator=generator)
+def _drawer(count: int, generator: torch.Generator, device: torch.device | None = None):  # type: ignore[no-untyped-def]
+    """Return a function draw(low, high) of uniform numbers (count,); drawn on the CPU, the same for every device."""
+    return lambda low, high: low + (high - low) * torch.rand(count, generator=generator).to(device)
 
 
 def _power(images: Tensor, gamma: Tensor) -> Tensor:
@@ -103,8 +102,8 @@ def _power(images: Tensor, gamma: Tensor) -> Tensor:
 
 def _bias_field(images: Tensor, generator: torch.Generator) -> Tensor:
     """Smooth multiplicative field (N,1,H,W): a 4×4 grid of numbers, interpolated; its logarithm is within ±0.3."""
-    strength = _drawer(len(images), generator)(0, BIAS_AMPLITUDE).view(-1, 1, 1, 1)
-    coarse = torch.rand((len(images), 1, 4, 4), generator=generator) * 2 - 1
+    strength = _drawer(len(images), generator, images.device)(0, BIAS_AMPLITUDE).view(-1, 1, 1, 1)
+    coarse = torch.rand((len(images), 1, 4, 4), generator=generator).to(images.device) * 2 - 1
     field = F.interpolate(coarse, size=images.shape[2:], mode="bicubic", align_corners=True)
     return torch.exp(strength * field)
 

@@ -11,10 +11,8 @@ from mrsynth_training import calibration_cli, data_cli, faithfulness_cli, study_
 from mrsynth_training.errors import TrainingError
 from MRSynthLib.engine.errors import MRSynthError
 
-PROTOCOLS = (
-    *("paper", "brain", "lesion", "drift", "shift", "peer:selfrdb", "peer:resvit", "peer:syndiff", "tissue"),
-    "artefacts",
-)
+PEERS = ("peer:selfrdb", "peer:resvit", "peer:syndiff")
+PROTOCOLS = ("paper", "brain", "lesion", "drift", "shift", *PEERS, "tissue", "artefacts")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--init-from", type=Path, help="run whose generator a new run starts from")
     train.add_argument("--max-minutes", type=float, help="save and stop after this time")
     train.add_argument("--accelerator", default="auto", help="cpu, cuda, mps or auto")
-    train.add_argument("--devices", default="1", help="how many devices")
+    train.add_argument("--devices", default="1", help="how many devices (under torchrun: its number of processes)")
+    train.add_argument(
+        "--compile",
+        choices=("off", "default", "cuda-graphs"),
+        default="off",
+        help="torch.compile, checked against the uncompiled modules before the first step (off)",
+    )
     train.add_argument("--threads", type=int, help="CPU threads of torch")
     train.set_defaults(command=_train)
 
@@ -86,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         "--gate", nargs="+", type=Path, default=[], metavar="FILE", help="JSON from `evaluate` and `lesions`: refuse"
     )
     export.add_argument("--frame", choices=("native", "paper"), help="must be the run's; a guard against mix-ups")
+    export.add_argument(
+        "--direction", choices=("t1_to_t2", "t2_to_t1"), help="which generator of a cyclegan or pix2pix run"
+    )
     export.add_argument("--licence", help="of the weights; by default what the training data allow")
     export.add_argument(
         "--known-failure", action="append", default=[], metavar="TEXT", help="added to the usual ones; repeatable"
@@ -128,11 +135,12 @@ def _train(options: argparse.Namespace) -> int:
         init_from=options.init_from,
         accelerator=options.accelerator,
         devices=options.devices,
+        compiled=options.compile,
     )
     complete = run.train(options.max_minutes)
     state = "complete" if complete else f"stopped at step {run.step} of {run.total}; run again to continue"
-    print(f"{options.run}: {state} (configuration {config.sha256()[:12]})")
-    return 0
+    run.fabric.print(f"{options.run}: {state} (configuration {config.sha256()[:12]})")
+    return 7 if run.interrupted else 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -188,6 +196,7 @@ def _export(options: argparse.Namespace) -> int:
         metrics=options.metrics,
         gate=options.gate,
         frame=options.frame,
+        direction=options.direction,
         licence=options.licence,
         known_failures=options.known_failure,
     )

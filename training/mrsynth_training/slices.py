@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,15 @@ class SliceStore:
         of what is not background; `brain`: brain pixels; `slice`: index within the subject's model-frame volume.
     meta : dict
         Content of `meta.json`.
+    resident : Tensor or None
+        The slices on a GPU; see `on`.
     """
 
     data: np.ndarray
     mask: np.ndarray
     rows: list[dict[str, Any]]
     meta: dict[str, Any]
+    resident: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -49,8 +52,21 @@ class SliceStore:
         return np.array([i for i, row in enumerate(self.rows) if row["role"] == role], dtype=np.int64)
 
     def images(self, indices: np.ndarray | Tensor) -> Tensor:
-        """Slices as a float32 tensor (n, 2, H, W)."""
+        """Slices as a float32 tensor (n, 2, H, W), on the device that the store is on."""
+        if self.resident is not None:
+            return self.resident[torch.as_tensor(indices).to(self.resident.device)].float()
         return torch.from_numpy(self.data[np.asarray(indices)].astype(np.float32))
+
+    def masks(self, indices: np.ndarray | Tensor) -> Tensor:
+        """Masks as a uint8 tensor (n, H, W), on the device that the store is on."""
+        masks = torch.from_numpy(self.mask[np.asarray(indices)])
+        return masks if self.resident is None else masks.to(self.resident.device)
+
+    def on(self, device: torch.device, free: int) -> SliceStore:
+        """The same store with its slices in a device's memory, if they take no more than half of what is free there."""
+        if 2 * self.data.nbytes > free:
+            return self
+        return replace(self, resident=torch.from_numpy(np.array(self.data)).to(device))
 
     def boxes(self, indices: np.ndarray | Tensor) -> Tensor:
         """Bounding boxes (n, 4) of what is not background: top, bottom, left, right in pixels."""
