@@ -23,6 +23,7 @@ BOX = "#ffd400"
 PROTOCOL = "Window 0 to 1 of the declared scale (1 = 99.5th percentile of brain)"
 
 
+@figures.styled
 def examples(path: Path, volumes: Sequence[Shown], seeds: str) -> Path:
     """Figure 4: whole slices, source and originals beside the synthetic ones."""
     names = list(volumes[0].made)
@@ -36,6 +37,7 @@ def examples(path: Path, volumes: Sequence[Shown], seeds: str) -> Path:
     return figures.save(grid.figure, path, "Synthetic and acquired slices", PROTOCOL, _who(volumes), seeds)
 
 
+@figures.styled
 def details(path: Path, volumes: Sequence[Shown], seeds: str, *, tumour: bool) -> Path | None:
     """Figures 5 and 6: the slice with a box, and the box enlarged; None where no subject shown has a tumour."""
     places = [(shown, shown.of_tumour() if tumour else shown.without_tumour()) for shown in volumes]
@@ -68,6 +70,7 @@ def details(path: Path, volumes: Sequence[Shown], seeds: str, *, tumour: bool) -
     return figures.save(grid.figure, path, title, protocol, _who([shown for shown, _ in found]), seeds)
 
 
+@figures.styled
 def differences(path: Path, volumes: Sequence[Shown], seeds: str) -> Path:
     """Synthetic minus acquired, of the slices of figure 4."""
     names = list(volumes[0].made)

@@ -17,11 +17,17 @@ from mrsynth_training.study_scores import StudyScores
 
 TISSUE_NAMES = {"csf": "CSF", "grey": "grey matter", "white": "white matter"}
 TISSUE_COLOURS = {"csf": "#1f77b4", "grey": "#7f7f7f", "white": "#d95f02"}
+FEW = 20  # points of a curve, which are then marked
 BOXES = (("paper", "psnr", "PSNR, dB"), ("paper", "ssim", "SSIM"), ("brain", "mae", "MAE in the brain"))
 
 
+@figures.styled
 def learning_curves(
-    path: Path, curves: Mapping[str, Mapping[int, Mapping[str, Curve]]], subjects: str, seeds: str
+    path: Path,
+    curves: Mapping[str, Mapping[int, Mapping[str, Curve]]],
+    colours: Mapping[str, str],
+    subjects: str,
+    seeds: str,
 ) -> Path | None:
     """Losses and validation scores over the steps; thin lines are seeds. None where nothing was logged.
 
@@ -30,6 +36,8 @@ def learning_curves(
     path : Path
     curves : dict
         By method, seed and tag, as `curves.read` gives.
+    colours : dict
+        By method.
     subjects, seeds : str
         For the note below.
     """
@@ -38,7 +46,6 @@ def learning_curves(
     tags = [tag for tag in tags if tag.count("/") <= 2]  # not of single subjects
     if not tags:
         return None
-    colours = figures.colours(list(curves))
     columns = min(3, len(tags))
     rows = -(-len(tags) // columns)
     figure = figures.empty(3.4 * columns, 2.4 * rows)
@@ -47,22 +54,24 @@ def learning_curves(
         for method, by_seed in curves.items():
             for number, found in enumerate(by_seed.values()):
                 if tag in found:
+                    dot = "." if len(found[tag][0]) <= FEW else ""
                     label = method if number == 0 else None
-                    place.plot(*found[tag], color=colours[method], linewidth=1.1, alpha=0.8, label=label)
+                    place.plot(*found[tag], dot + "-", color=colours[method], linewidth=1.1, alpha=0.8, label=label)
         place.set_title(tag)
         place.set_xlabel("step")
         if tag.startswith("loss/"):
             place.set_yscale("log")
         place.grid(visible=True)
+        place.legend()
     for place in list(axes.flat)[len(tags) :]:
         place.set_axis_off()
-    axes.flat[0].legend()
     figure.tight_layout()
     return figures.save(
         figure, path, "Learning curves", "Losses, and slices of the validation subjects", subjects, seeds
     )
 
 
+@figures.styled
 def boxes(path: Path, scores: StudyScores, subjects: str, seeds: str) -> Path:
     """Scores per subject, as boxes and points, of every method in both directions."""
     colours = figures.colours(scores.methods)
@@ -81,7 +90,15 @@ def boxes(path: Path, scores: StudyScores, subjects: str, seeds: str) -> Path:
 
 def _box(axes: Axes, values: Sequence[Sequence[float]], colours: Sequence[str]) -> None:
     """Box with median and quartiles, whiskers to 1.5 times the box, and every subject as a point."""
-    axes.boxplot([list(v) or [np.nan] for v in values], widths=0.6, showfliers=False, medianprops={"color": "black"})
+    drawn = axes.boxplot(
+        [list(v) or [np.nan] for v in values],
+        widths=0.6,
+        showfliers=False,
+        patch_artist=True,
+        medianprops={"color": "black"},
+    )
+    for patch, colour in zip(drawn["boxes"], colours, strict=True):
+        patch.set(facecolor=colour, alpha=0.35)
     rng = np.random.default_rng(0)
     for place, (found, colour) in enumerate(zip(values, colours, strict=True), start=1):
         spread = rng.uniform(-0.15, 0.15, len(found))
@@ -90,6 +107,7 @@ def _box(axes: Axes, values: Sequence[Sequence[float]], colours: Sequence[str]) 
     axes.grid(visible=True, axis="y")
 
 
+@figures.styled
 def bland_altman(path: Path, scores: StudyScores, subjects: str, seeds: str) -> Path:
     """Mean intensity of each tissue, synthetic - acquired over their mean (Bland & Altman 1986); a dot is a subject."""
     methods = scores.networks
@@ -130,6 +148,7 @@ def _limits(axes: Axes, differences: Sequence[float]) -> None:
             axes.axhline(limit, color="#444444", linewidth=1, linestyle="--")
 
 
+@figures.styled
 def tissues(path: Path, scores: StudyScores, subjects: str, seeds: str) -> Path:
     """Dice of each tissue class between acquired and synthetic volumes."""
     colours = figures.colours(scores.methods)

@@ -16,13 +16,19 @@ STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 10,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
     "axes.grid.axis": "y",
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
 COLOURS = ("#9e9e9e", "#bdb76b", "#8d6e63", "#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a")
+
+
+styled = matplotlib.rc_context(STYLE)  # decorates what draws
 
 
 def colours(methods: list[str]) -> dict[str, str]:
@@ -32,8 +38,7 @@ def colours(methods: list[str]) -> dict[str, str]:
 
 def empty(width: float, height: float) -> Figure:
     """A figure in inches, drawn without a display."""
-    with matplotlib.rc_context(STYLE):
-        return Figure(figsize=(width, height), dpi=DPI)
+    return Figure(figsize=(width, height), dpi=DPI)
 
 
 def save(figure: Figure, path: Path, title: str, protocol: str, subjects: str, seeds: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrsynth_training import compare, curves, figure_images, figure_plots, provenance, statistics
+from mrsynth_training import compare, curves, figure_images, figure_plots, figures, provenance, statistics
 from mrsynth_training.downstream import TISSUES
 from mrsynth_training.evaluation import DIRECTIONS
 from mrsynth_training.figure_plots import TISSUE_NAMES
@@ -58,6 +58,7 @@ class _Report:
         lines = [
             *self._head(),
             *self._table_2(),
+            *self._brain(),
             *self._pictures(),
             *self._curves(),
             *self._distributions(),
@@ -119,7 +120,7 @@ class _Report:
             cells = [self._cell(method, direction, "paper", score) for score, direction in ways]
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
         for label, published in PUBLISHED.items():
-            cells = [str(published[score][DIRECTIONS.index(direction)]) for score, direction in ways]
+            cells = [f"{published[score][DIRECTIONS.index(direction)]:.2f}" for score, direction in ways]
             lines.append(f"| *{label}, published* | " + " | ".join(f"*{cell}*" for cell in cells) + " |")
         lines += [
             "",
@@ -141,6 +142,25 @@ class _Report:
         by_seed = self.scores.by_seed(method, direction, protocol, score)
         spread = f" ± {np.std(by_seed, ddof=1):.{digits}f}" if len(by_seed) > 1 else ""
         return f"{np.mean(values):.{digits}f}{spread} ({low:.{digits}f} to {high:.{digits}f})"
+
+    def _brain(self) -> list[str]:
+        columns = (("brain", "psnr", 2), ("brain", "ssim", 3), ("brain", "mae", 3), ("brain", "bias", 3))
+        columns += (("drift", "p95", 3), ("shift", "voxels", 2))
+        heads = [f"`{protocol}` {score}" for protocol, score, _ in columns]
+        lines = ["## In the brain", ""]
+        for direction in DIRECTIONS:
+            lines += [f"### {compare.title(direction)}", "", "| | " + " | ".join(heads) + " |"]
+            lines.append("|---|" + "---|" * len(columns))
+            for method in self.scores.methods:
+                cells = []
+                for protocol, score, digits in columns:
+                    values = list(self.scores.by_subject(method, direction, protocol, score).values())
+                    low, middle, high = np.percentile(values, (25, 50, 75)) if values else [np.nan] * 3
+                    cells.append(f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})" if values else "–")
+                lines.append(f"| {method} | " + " | ".join(cells) + " |")
+            lines.append("")
+        text = "Median and quartiles over subjects. `drift`: flicker between slices; `shift`: offset from the source."
+        return [*lines, text, "", self._state("`brain`, `drift` and `shift`"), ""]
 
     def _pictures(self) -> list[str]:
         volumes = shown(self.outcome, self.device)
@@ -167,10 +187,9 @@ class _Report:
             lines += self._figure(title, path, "No subject shown has a segmented tumour.")
         return lines
 
-    def _figure(self, title: str, path: Path | None, missing: str) -> list[str]:
-        if path is None:
-            return [f"### {title}", "", missing, ""]
-        return [f"### {title}", "", f"![{title}](figures/{path.name})", ""]
+    def _figure(self, title: str, path: Path | None, missing: str, level: int = 3) -> list[str]:
+        content = f"![{title}](figures/{path.name})" if path else missing
+        return [f"{'#' * level} {title}", "", content, ""]
 
     def _curves(self) -> list[str]:
         found: dict[str, dict[int, dict[str, curves.Curve]]] = {}
@@ -178,9 +197,13 @@ class _Report:
             found.setdefault(item.label, {})[item.seed] = curves.read(item.run)
         watched = sum(len(studies) for studies in self.outcome.split["validation"].values())
         path = figure_plots.learning_curves(
-            self.figures / "curves.png", found, f"n = {watched} validation subjects", self.seeds
+            self.figures / "curves.png",
+            found,
+            figures.colours(self.scores.methods),
+            f"n = {watched} validation subject{'s' * (watched != 1)}",
+            self.seeds,
         )
-        return ["## Learning curves", "", *self._figure("Learning curves", path, "The runs have logged nothing.")]
+        return self._figure("Learning curves", path, "The runs have logged nothing.", level=2)
 
     def _distributions(self) -> list[str]:
         boxes = figure_plots.boxes(self.figures / "boxes.png", self.scores, self.subjects, self.seeds)

@@ -38,7 +38,7 @@ from MRSynthLib.engine.files import write_aside
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PRESETS = {  # from the paper's weakest generator to its own
     "paper": ("paper_unet.yaml", "paper_resnet.yaml", "paper.yaml"),
-    "quick": ("study/quick_unet.yaml", "study/quick_resnet.yaml", "study/quick_denseunet.yaml"),
+    "quick": ("study/quick_unet.yaml", "study/quick_resnet.yaml", "study/quick.yaml"),
 }
 SEEDS = {"paper": (1, 2, 3), "quick": (1,)}
 LABELS = {"DenseUNet": "DenseU-net", "UNet": "U-net", "ResNet": "ResNet"}
@@ -161,6 +161,8 @@ def run(study: Study, report: Callable[[str], None] = print) -> Outcome:
         report=report,
     )
     meta = open_store(store).meta
+    for experiment, _, seed in _plan(study):
+        _write_experiment(study, experiment, seed)
     trained = [_trained(study, e, label, seed, report) for e, label, seed in _plan(study)]
     roles = {entry["subject"]: entry["role"] for entry in meta["subjects"]}
     simple = _baselines(study, [name for name, role in roles.items() if role == "train"], report)
@@ -236,12 +238,21 @@ def _complete(folder: Path) -> bool:
     return bool(state["step"] >= state["total"])
 
 
-def _train(study: Study, experiment: Config, folder: Path) -> None:
-    """`mrsynth-train train` as a child process: its memory is given back, and it may start further processes."""
-    file = study.out / "experiments" / f"{folder.name}.yaml"
+def _experiment_file(study: Study, experiment: Config, seed: int) -> Path:
+    return study.out / "experiments" / f"{experiment.name}-seed{seed}.yaml"
+
+
+def _write_experiment(study: Study, experiment: Config, seed: int) -> None:
+    file = _experiment_file(study, experiment, seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     plain = json.loads(json.dumps(experiment.as_dict()))  # tuples to lists
-    file.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    with write_aside(file) as aside:
+        aside.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def _train(study: Study, experiment: Config, folder: Path) -> None:
+    """`mrsynth-train train` as a child process: its memory is given back, and it may start further processes."""
+    file = _experiment_file(study, experiment, experiment.seed)
     command = [sys.executable, "-m", "mrsynth_training.cli", "train", str(file), "--store", str(study.out / "store")]
     command += ["-o", str(folder), "--accelerator", study.accelerator, "--devices", study.devices]
     command += ["--threads", str(study.threads)] if study.threads else []

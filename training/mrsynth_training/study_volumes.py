@@ -64,8 +64,9 @@ class Shown:
         size = [max(3, round(DETAIL / mm)) for mm in self.spacing[1:]]
         covered = uniform_filter(self.brain[number].astype(float), size)
         diseased = uniform_filter(self.lesion[number].astype(float), size)
-        edges = np.hypot(*np.gradient(self.reference[number])) * self.brain[number]
-        structure = uniform_filter(edges, size) * np.where(diseased > 1e-6, 0.01, 1.0) * covered**4
+        # Of both contrasts, so that either direction shows the same place.
+        edges = sum(np.hypot(*np.gradient(stack[number])) for stack in (self.source, self.reference))
+        structure = uniform_filter(edges * self.brain[number], size) * np.where(diseased > 1e-6, 0.01, 1.0) * covered**4
         row, column = np.unravel_index(int(structure.argmax()), structure.shape)
         return number, int(row), int(column)
 
