@@ -183,7 +183,12 @@ def _show_map(
         "ModelSHA256": info["checkpoint_sha256"],
     }
     node = _show(job, voxels, what, trust.WINDOW, attributes, output_node)
-    trust.paint(node)
+    try:
+        trust.paint(node)
+    except Exception:
+        if output_node is None:
+            remove(node)
+        raise
     return node
 
 

@@ -83,7 +83,7 @@ def colour_ramp() -> NDArray[np.float64]:
 
 
 def jump_to(synthetic: slicer.vtkMRMLScalarVolumeNode, ras: tuple[float, float, float]) -> None:
-    """Move all slice views to a place in a volume, given in the volume's own RAS (mm)."""
+    """Move a place in a volume, given in the volume's own RAS (mm), to the middle of all slice views."""
     world = [0.0, 0.0, 0.0]
     synthetic.TransformPointToWorld(ras, world)
-    slicer.vtkMRMLSliceNode.JumpAllSlices(synthetic.GetScene(), *world)
+    slicer.vtkMRMLSliceNode.JumpAllSlices(synthetic.GetScene(), *world, slicer.vtkMRMLSliceNode.CenteredJumpSlice)

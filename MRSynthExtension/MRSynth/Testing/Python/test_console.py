@@ -121,7 +121,7 @@ def test_every_argument_and_attribute_of_the_text_exists(head: Any, in_this_proc
     from MRSynth import MRSynthLogic
 
     arguments = set(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE))
-    given = set(inspect.signature(MRSynthLogic.synthesize).parameters) - {"self", "inputNode", "reliability"}
+    given = set(inspect.signature(MRSynthLogic.synthesize).parameters) - {"self", "inputNode"}
     assert arguments == given
     assert given < set(inspect.signature(MRSynthLogic.start).parameters)
     result = MRSynthLogic().synthesize(head)

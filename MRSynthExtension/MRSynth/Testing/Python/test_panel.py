@@ -20,8 +20,12 @@ pytest.importorskip("PySide6", reason="the panel is driven in PySide6")
 slicer = pytest.importorskip("slicer")
 
 import standin  # noqa: E402
+from batch_cohorts import cohort  # noqa: E402
+from engine_helpers import save_untrained  # noqa: E402
+from test_reliability import calibration  # noqa: E402
 
-from MRSynthLib.desktop import dicom_export, mrml, results  # noqa: E402
+from MRSynthLib.desktop import dicom_export, mrml, results, trust  # noqa: E402
+from MRSynthLib.engine.checkpoint import read_card  # noqa: E402
 from MRSynthLib.engine.volume import Volume  # noqa: E402
 
 PATIENCE = 180.0  # seconds after which a test that waits has failed
@@ -149,7 +153,7 @@ def test_only_a_result_can_be_chosen_to_be_overwritten(widget: Any, t1: Any, pha
     assert [ui.syntheticSelector.nodeFromIndex(0)] == [made]
 
 
-@pytest.mark.parametrize("role", ["source", "synthetic", "mask", "acquired"])
+@pytest.mark.parametrize("role", ["source", "synthetic", "mask", "acquired", "like"])
 def test_when_a_chosen_node_is_deleted_no_other_takes_its_place(widget: Any, phantom_t1: Volume, role: str) -> None:
     def another() -> Any:
         if role == "mask":
@@ -384,6 +388,92 @@ def test_a_saved_scene_brings_the_choices_back(app: Any, widget: Any, t1: Any, t
     assert ui.sourceSelector.currentNode().GetName() == "phantom T1"
     assert ui.directionSelector.itemData(ui.directionSelector.currentIndex) == "t1-to-t2"
     assert ui.fadeSlider.value == 0.25
+
+
+# --- reliability and batches --------------------------------------------------------------
+
+
+@pytest.fixture
+def with_map(app: Any, widget: Any, t1: Any, models: Path) -> Any:
+    """A result whose checkpoint gave a reliability map."""
+    card = {**read_card(models / "tiny.safetensors"), "reliability": calibration()}
+    save_untrained(models / "calibrated.safetensors", card)
+    widget.panel.enter()
+    widget.panel.parameters.model = "calibrated"
+    return run_to_end(app, widget)
+
+
+def test_the_map_is_summed_up_and_shown_over_the_result(widget: Any, t1: Any, with_map: Any) -> None:
+    ui = widget.panel.ui
+    assert "of the brain is expected to be off by more than 15 %" in ui.trustLabel.text
+    assert ui.regionsList.count == len(trust.summary_of(with_map)["regions"]) > 0
+    ui.overlayCheckBox.setChecked(True)
+    for composite in views():
+        assert composite.GetBackgroundVolumeID() == with_map.GetID()
+        assert composite.GetForegroundVolumeID() == trust.map_of(with_map).GetID()
+        assert 0 < composite.GetForegroundOpacity() < 1
+    ui.sideBySideButton.setChecked(True)
+    assert not ui.overlayCheckBox.checked
+    ui.sideBySideButton.setChecked(False)
+    assert {view.GetBackgroundVolumeID() for view in views() if "+" not in view.GetLayoutName()} == {t1.GetID()}
+
+
+def test_a_click_on_a_region_goes_there(widget: Any, with_map: Any) -> None:
+    place = trust.summary_of(with_map)["regions"][-1]["centre_ras"]
+    widget.panel.ui.regionsList.setCurrentRow(widget.panel.ui.regionsList.count - 1)
+    view = slicer.mrmlScene.GetFirstNodeByName("Red")
+    assert np.allclose([view.GetSliceToRAS().GetElement(row, 3) for row in range(3)], place)
+
+
+def test_without_a_calibration_no_map_is_offered(app: Any, widget: Any, t1: Any) -> None:
+    ui = widget.panel.ui
+    assert not ui.reliabilityCheckBox.enabled and not ui.reliabilityCheckBox.checked
+    run_to_end(app, widget)
+    assert "No reliability map" in ui.trustLabel.text
+    assert not ui.overlayCheckBox.enabled and not ui.regionsList.visible
+
+
+def test_the_result_takes_the_brightness_of_a_reference(app: Any, widget: Any, t1: Any, phantom_t2: Volume) -> None:
+    plain = slicer.util.arrayFromVolume(run_to_end(app, widget)).copy()
+    widget.panel.ui.likeSelector.setCurrentNode(add(phantom_t2))
+    assert widget.panel.parameters.like.GetName() == phantom_t2.name
+    matched = slicer.util.arrayFromVolume(run_to_end(app, widget))
+    assert not np.array_equal(plain, matched) and np.array_equal(plain == 0, matched == 0)
+
+
+def test_a_batch_runs_beside_the_panel_and_opens_its_report(app: Any, widget: Any, tmp_path: Path) -> None:
+    ui = widget.panel.ui
+    widget.panel.parameters.model = "tiny"
+    ui.batchSection.collapsed = False
+    assert not ui.batchButton.enabled and not ui.reportButton.enabled
+    ui.batchInputPath.currentPath = str(cohort(tmp_path / "in", 2))
+    ui.batchOutputPath.currentPath = str(tmp_path / "out")
+    ui.batchButton.click()
+    assert ui.batchButton.text == "Cancel batch" and ui.batchProgressBar.visible and not ui.batchInputPath.enabled
+    app.wait_until(lambda: not widget.panel.batch.running, PATIENCE)
+    assert "2 made" in ui.batchStatusLabel.text and ui.batchButton.text == "Synthesize what is missing"
+    assert app.opened_urls == [(tmp_path / "out" / "report.html").as_uri()]
+    assert ui.reportButton.enabled
+
+
+def test_a_cancelled_batch_says_how_to_go_on(app: Any, widget: Any, tmp_path: Path) -> None:
+    ui = widget.panel.ui
+    ui.batchInputPath.currentPath = str(cohort(tmp_path / "in", 2))
+    ui.batchOutputPath.currentPath = str(tmp_path / "out")
+    ui.batchButton.click()
+    ui.batchButton.click()
+    assert not widget.panel.batch.running and "go on" in ui.batchStatusLabel.text
+    assert app.opened_urls == []
+
+
+def test_reloading_the_module_ends_a_batch(app: Any, widget: Any, tmp_path: Path) -> None:
+    ui = widget.panel.ui
+    ui.batchInputPath.currentPath = str(cohort(tmp_path / "in", 2))
+    ui.batchOutputPath.currentPath = str(tmp_path / "out")
+    ui.batchButton.click()
+    again = app.reload()
+    assert not widget.panel.batch.running
+    assert again.panel.ui.batchInputPath.currentPath == str(tmp_path / "in")
 
 
 # --- models and devices -------------------------------------------------------------------
