@@ -29,7 +29,7 @@ import standin  # noqa: E402
 from slice_views import Views  # noqa: E402
 
 from mrsynth_training import phantom_files  # noqa: E402
-from MRSynthLib.desktop import marks, samples, scoring, views  # noqa: E402
+from MRSynthLib.desktop import marks, samples, scoring, trust, views  # noqa: E402
 from MRSynthLib.desktop.compare import ROWS, Comparison  # noqa: E402
 
 PICTURES = REPOSITORY / "docs" / "images"
@@ -80,7 +80,8 @@ def view_pictures() -> None:
     for volume in (source, acquired):
         picture = view(shown, "Red", volume, size=THUMBNAIL, zoom=1.15)
         picture.save(ICONS / f"{volume.GetName()}.png", optimize=True)
-    synthetic = MRSynthLogic().synthesize(source)
+    synthetic = MRSynthLogic().synthesize(source, reliability=True)
+    reliability(shown, synthetic)
     scored = scoring.score(synthetic, acquired)
     side_by_side(shown, source, synthetic)
     titled = [("T1, source", source), ("", synthetic), ("T2, acquired", acquired), ("", scored.difference_node)]
@@ -96,6 +97,30 @@ def side_by_side(shown: Views, source: Any, synthetic: Any) -> None:
         rows.append(beside([view(shown, name, volume, zoom=1.15) for name in row]))
     above(rows).save(PICTURES / "tutorial-side-by-side.png", optimize=True)
     comparison.restore()
+
+
+def reliability(shown: Views, synthetic: Any) -> None:
+    """The expected error over the result, in three planes through the most doubtful region, and its colours."""
+    place = np.array(trust.summary_of(synthetic)["regions"][0]["centre_ras"])
+    planes = [
+        view(shown, name, synthetic, place=place, zoom=1.15, over=trust.map_of(synthetic))
+        for name in ("Red", "Green", "Yellow")
+    ]
+    beside([*planes, legend(VIEW[1])]).save(PICTURES / "tutorial-reliability.png", optimize=True)
+
+
+def legend(height: int) -> Image.Image:
+    """The colours of the expected error, with numbers, as 3D Slicer's legend has them."""
+    ramp = (255 * trust.colour_ramp()[::-1]).astype(np.uint8)
+    picture = Image.new("RGB", (110, height), BLACK)
+    draw = ImageDraw.Draw(picture)
+    top, bottom = 60, height - 40
+    picture.paste(Image.fromarray(ramp[:, None]).resize((22, bottom - top)), (14, top))
+    font = ImageFont.truetype("DejaVuSans-Bold.ttf", 13)
+    draw.text((10, 8), "expected\nerror of 1000", font=font, fill=GREY)
+    for value in range(0, trust.WINDOW + 1, 100):
+        draw.text((44, bottom - (bottom - top) * value / trust.WINDOW), str(value), font=font, fill=GREY, anchor="lm")
+    return picture
 
 
 def lesion(shown: Views, volumes: list[tuple[str, Any]]) -> None:
@@ -122,12 +147,17 @@ def view(
     place: np.ndarray | None = None,
     zoom: float = 1.0,
     title: str = "",
+    over: Any = None,
 ) -> Image.Image:
-    """A slice view that shows one volume, with its mark; at a place (RAS, mm), which an arrow points at."""
+    """A slice view that shows one volume, with its mark; at a place (RAS, mm), which an arrow points at.
+
+    `over` is a map that lies over it, half transparent.
+    """
     node, composite = shown.node(name), shown.composite(name)
     node.SetDimensions(*size, 1)
     composite.SetBackgroundVolumeID(volume.GetID())
-    composite.SetForegroundVolumeID(None)
+    composite.SetForegroundVolumeID(over.GetID() if over is not None else None)
+    composite.SetForegroundOpacity(0.5 if over is not None else 0.0)
     views.fit(node, volume)
     if place is not None:
         node.JumpSliceByCentering(*place)
