@@ -45,7 +45,7 @@ def details(path: Path, volumes: Sequence[Shown], seeds: str, *, tumour: bool) -
     if not found:
         return None
     names = list(found[0][0].made)
-    grid = _Grid(len(found), ["acquired", "source", "acquired", *names])
+    grid = _Grid(len(found), ["acquired, slice", "source", "acquired", *names])
     for row, (shown, (number, centre_row, centre_column)) in enumerate(found):
         square = shown.square(centre_row, centre_column)
         axes = grid.image(row, 0, shown.reference[number], shown)
@@ -62,8 +62,9 @@ def details(path: Path, volumes: Sequence[Shown], seeds: str, *, tumour: bool) -
         stacks = [shown.source, shown.reference, *(shown.made[name] for name in names)]
         for column, stack in enumerate(stacks, start=1):
             axes = grid.image(row, column, stack[number][square], shown)
-            if tumour and shown.lesion[number][square].any():
-                axes.contour(shown.lesion[number][square], [0.5], colors=BOX, linewidths=0.7)
+            outline = shown.lesion[number][square]
+            if tumour and not outline.all():
+                axes.contour(outline, [0.5], colors=BOX, linewidths=0.7)
         grid.label(row, f"{shown.subject}\n{direction_title(shown.direction)}")
     title = f"Details {'with' if tumour else 'without'} tumour, {DETAIL:.0f} mm wide"
     protocol = PROTOCOL + ("; outline: segmented disease" if tumour else "")

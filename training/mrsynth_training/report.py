@@ -110,7 +110,7 @@ class _Report:
         experiment = self.outcome.study.experiments[number]
         terms = ", ".join(f"{k} {v['weight']:g}" for k, v in experiment.as_dict()["losses"].items() if v["weight"])
         length = f"{experiment.steps} steps" if experiment.steps else f"{experiment.epochs:g} epochs"
-        return f"`{experiment.name}`, {experiment.pairing}, {terms}; {length} of {experiment.batch_size}"
+        return f"`{experiment.name}`, {experiment.framework}, {terms}; {length} of {experiment.batch_size}"
 
     def _table_2(self) -> list[str]:
         ways = [(score, direction) for score in ("psnr", "ssim") for direction in DIRECTIONS]
@@ -144,8 +144,10 @@ class _Report:
         return f"{np.mean(values):.{digits}f}{spread} ({low:.{digits}f} to {high:.{digits}f})"
 
     def _brain(self) -> list[str]:
-        columns = (("brain", "psnr", 2), ("brain", "ssim", 3), ("brain", "mae", 3), ("brain", "bias", 3))
-        columns += (("drift", "p95", 3), ("shift", "voxels", 2))
+        columns = (
+            *(("brain", "psnr", 2), ("brain", "ssim", 3), ("brain", "mae", 3), ("brain", "bias", 3)),
+            *(("drift", "p95", 3), ("shift", "voxels", 2)),
+        )
         heads = [f"`{protocol}` {score}" for protocol, score, _ in columns]
         lines = ["## In the brain", ""]
         for direction in DIRECTIONS:

@@ -41,6 +41,7 @@ PRESETS = {  # from the paper's weakest generator to its own
     "quick": ("study/quick_unet.yaml", "study/quick_resnet.yaml", "study/quick.yaml"),
 }
 SEEDS = {"paper": (1, 2, 3), "quick": (1,)}
+ONE_GENERATOR = ("self_inverse", "self_inverse_paired")
 LABELS = {"DenseUNet": "DenseU-net", "UNet": "U-net", "ResNet": "ResNet"}
 
 
@@ -130,12 +131,19 @@ def experiments(preset: str, files: Sequence[Path] = ()) -> tuple[Config, ...]:
     Raises
     ------
     TrainingError
-        If a file cannot be read, or two experiments have one name or different frames.
+        If a file cannot be read, two experiments have one name or different frames, or one has two generators.
     """
     found = tuple(config.load(path) for path in files or [CONFIGS / name for name in PRESETS[preset]])
     if len({e.name for e in found}) < len(found) or len({e.frame for e in found}) > 1:
         seen = ", ".join(f"{e.name} ({e.frame})" for e in found)
         raise TrainingError(f"experiments {seen}", "different names and one frame", "Correct the YAML files")
+    two = [e.name for e in found if e.framework not in ONE_GENERATOR]
+    if two:
+        raise TrainingError(
+            f"one generator per direction in {', '.join(two)}",
+            "one generator for both directions (self_inverse, self_inverse_paired)",
+            "Train and export it by hand, and use `mrsynth-train compare`",
+        )
     return found
 
 
@@ -176,7 +184,7 @@ def run(study: Study, report: Callable[[str], None] = print) -> Outcome:
 
 def _claim(study: Study) -> None:
     """Note what the study is; refuse a folder that holds another one."""
-    settings = {
+    settings: dict[str, Any] = {
         "data": str(study.data.resolve()),
         "experiments": {e.name: e.sha256() for e in study.experiments},
         "seeds": list(study.seeds),
@@ -221,12 +229,13 @@ def _trained(study: Study, experiment: Config, label: str, seed: int, report: Ca
     name = f"{experiment.name}-seed{seed}"
     folder = study.out / "runs" / name
     item = Trained(label, seed, experiment, folder, study.out / "checkpoints" / f"{name}.safetensors")
-    if not _complete(folder):
+    complete = _complete(folder)
+    if not complete:
         report(f"training {item.name}")
         _train(study, experiment, folder)
         if not _complete(folder):
             raise TrainingError(f"{folder} is not complete", "a run to the end", "Run the study again to go on")
-    if not item.checkpoint.exists():
+    if not (complete and item.checkpoint.exists()):
         _export(item, None)
     return item
 
