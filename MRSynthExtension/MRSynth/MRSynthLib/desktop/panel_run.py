@@ -22,7 +22,6 @@ _STAGES = {
     "prepare": _("Reading and preparing"),
     "synthesize": _("Synthesizing"),
     "cycle": _("Synthesizing back"),
-    "reliability": _("Estimating the errors"),
     "restore": _("Putting the result on the source's grid"),
     "import": _("Showing the result"),
 }
