@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mrsynth_training import augment
 from mrsynth_training.config import Config
-from mrsynth_training.losses import LESION
 from mrsynth_training.neighbours import middle, neighbours
 from mrsynth_training.slices import SAMPLERS, EpochSampler, GroupSampler, SliceStore
+from mrsynth_training.store_files import LESION
 
 
 def exchange(images: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Batches:
         images = self.store.images(self.neighbours[indices].ravel())
         channels = [images.view(count, depth, 2, *images.shape[2:]).transpose(1, 2).flatten(1, 2)]
         if self.config.losses.lesion.weight:
-            mask = torch.from_numpy(self.store.mask[indices])[:, None]
+            mask = self.store.masks(indices)[:, None]
             channels += [(mask > 0).float(), (mask == LESION).float()]
         cut = augment.crop(
             torch.cat(channels, dim=1),

@@ -156,6 +156,8 @@ def _examined(
                     pair = pair or load_pair(case, contrast)
                     entry |= _scored(candidate, pair, protocols)
                 except (TrainingError, MRSynthError) as error:  # one bad subject must not lose the others
+                    if getattr(error, "code", "") == "model-direction":  # a checkpoint of the other direction alone
+                        continue
                     entry["failure"] = str(error)
                 else:
                     _keep(entry, file, protocols)

@@ -8,10 +8,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from mrsynth_training import gate as gates
 from mrsynth_training.errors import TrainingError
+from mrsynth_training.frameworks import averages_of
 from mrsynth_training.loop import read_checkpoint
 from MRSynthLib.engine import checkpoint, generators, intensity
+from MRSynthLib.engine.checkpoint import DIRECTIONS
 
 FEW_SUBJECTS = 50
 INTENDED_USE = (
@@ -38,6 +42,7 @@ def export(
     metrics: Path | None = None,
     gate: Sequence[Path] = (),
     frame: str | None = None,
+    direction: str | None = None,
     licence: str | None = None,
     known_failures: Sequence[str] = (),
 ) -> tuple[checkpoint.Checkpoint, list[str]]:
@@ -56,6 +61,8 @@ def export(
         What `evaluate` and `lesions` wrote of these very weights; what they find must be within the limits of `gate`.
     frame : {"native", "paper"}, optional
         Refused if it is not the run's.
+    direction : {"t1_to_t2", "t2_to_t1"}, optional
+        Which generator of a run with one for each; the checkpoint makes that direction only.
     licence : str, optional
         Of the weights; by default what the training data allow.
     known_failures : sequence of str
@@ -70,7 +77,8 @@ def export(
     Raises
     ------
     TrainingError
-        If the run cannot be read, its frame or the metrics are another's, or it does not pass the gate.
+        If the run cannot be read, its frame or the metrics are another's, it does not pass the gate, or a direction is
+        missing, or given for a self-inverse generator.
     MRSynthError
         If the file cannot be written.
     """
@@ -82,15 +90,32 @@ def export(
     if state["step"] < state["total"]:
         warnings.append(f"the run is not complete: step {state['step']} of {state['total']}")
     generator = generators.build(config["generator"]["name"], config["generator"]["arguments"])
-    generator.load_state_dict(state["average"])
+    directions, average = _averaged(state, direction)
+    generator.load_state_dict(average)
     weights = checkpoint.weights_sha256({key: t.contiguous().numpy() for key, t in generator.state_dict().items()})
     if metrics is None:
         warnings.append("the card has no metrics yet: evaluate the checkpoint, then export again with --metrics")
     card = _card(state, name, licence, known_failures)
+    if len(directions) == 1:
+        card |= {"directions": list(directions), "contrasts": directions[0].split("_to_")}
     card["metrics"] = read_metrics(metrics, weights) if metrics else {}
     if gate:
         card["metrics"] |= gates.check(gate, weights)
     return checkpoint.save(generator, card, output), warnings
+
+
+def _averaged(state: dict[str, Any], direction: str | None) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """The averaged generator to export, and the directions it is for."""
+    averages = averages_of(state)
+    if direction is None and len(averages) == 1:
+        return next(iter(averages.items()))
+    if direction is None or (direction,) not in averages:
+        raise TrainingError(
+            f"direction {direction} of the run {state['config']['name']!r}",
+            "none, as its one generator makes both" if len(averages) == 1 else f"one of {', '.join(DIRECTIONS)}",
+            "Correct --direction",
+        )
+    return (direction,), averages[direction,]
 
 
 def _card(state: dict[str, Any], name: str, licence: str | None, known_failures: Sequence[str]) -> checkpoint.Card:
@@ -122,6 +147,7 @@ def _card(state: dict[str, Any], name: str, licence: str | None, known_failures:
             "steps": state["step"],
             "planned_steps": state["total"],
             "batch_size": config["batch_size"],
+            "framework": config.get("framework", "self_inverse"),
             "pairing": config["pairing"],
             "augmentation": config["augmentation"],
             "losses": losses_on(config, state["step"]),

@@ -169,10 +169,10 @@ class Framework:
             scores = [d(half) for d, half in zip(self.discriminators, halves, strict=True)]
             gan = self.config.gan
             each = [losses.deeply_supervised(losses.adversarial_loss, levels, gan=gan) for levels in scores]
-            terms["adversarial"] = torch.stack(each).sum()
+            terms["adversarial"] = torch.stack(each).mean()
         if not terms:
             raise TrainingError(f"no loss term is on in step {step}", "at least one", "Lower a `from_step` to 0")
-        # Eq. 3 + eq. 6: L1 and cycle terms are means over both directions, the adversarial term is their sum.
+        # Half of eq. 3 + eq. 6: every term is the mean over both directions, so weights are the papers' lambdas.
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         if not torch.isfinite(total):
             parts = ", ".join(f"{name} {float(term.detach()):g}" for name, term in terms.items())

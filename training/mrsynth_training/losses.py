@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrsynth_training.losses_structure import in_float32, similarity
+from mrsynth_training.store_files import BRAIN, LESION
 
 LOCAL_WINDOW = 7  # pixels
 LOCAL_FLOOR = 0.02  # local standard deviation that a flat region counts as having
-BRAIN, LESION = 1, 2  # in the masks of a slice store
 
 
 def discriminator_loss(real: Tensor, synthetic: Tensor, gan: str) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mrsynth_training.losses import ssim_loss
+from mrsynth_training.neighbours import neighbours
 from mrsynth_training.slices import SliceStore
 
 LEVELS = 16  # generators need H and W that are multiples of 16
@@ -22,10 +23,13 @@ class Validator:
     store : SliceStore
     slices : int
         How many slices in all, at most; 0 or no validation subjects: no scores.
+    depth : int
+        Neighbouring slices that the generators are shown.
     """
 
-    def __init__(self, store: SliceStore, slices: int) -> None:
+    def __init__(self, store: SliceStore, slices: int, depth: int = 1) -> None:
         self.store = store
+        self.neighbours = neighbours(store.rows, depth)
         indices = store.indices("validation")
         subjects: dict[str, list[int]] = {}
         for index in indices:
@@ -52,10 +56,12 @@ class Validator:
         for name, indices in self.chosen.items():
             row = self.store.rows[indices[0]]
             height, width = (-(-row[k] // LEVELS) * LEVELS for k in ("height", "width"))
-            pairs = _extent(self.store.images(np.array(indices)), height, width).to(device)
+            around = self.neighbours[np.array(indices)]
+            slabs = _extent(self.store.images(around.ravel()), height, width).to(device).unflatten(0, around.shape)
+            pairs = slabs[:, around.shape[1] // 2]
             for direction, source in (("t1_to_t2", 0), ("t2_to_t1", 1)):
                 generator = generators[direction]
-                made = torch.cat([generator(pairs[i : i + 1, source : source + 1]) for i in range(len(pairs))]).float()
+                made = torch.cat([generator(slab[None, :, source]) for slab in slabs]).float()
                 target = pairs[:, 1 - source : 2 - source]
                 source_zero = pairs[:, source : source + 1] == 0
                 made = torch.where(source_zero, 0.0, made)  # as the engine does: exact background stays background

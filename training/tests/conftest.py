@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,12 @@ def brain_phantom(seed: int) -> tuple[Volume, Volume, np.ndarray]:
     affine = np.diag([*SPACING, 1.0])
     affine[:3, 3] = [axis[0] for axis in axes[::-1]]
     return (*(Volume(np.rint(v).astype(np.int16), affine) for v in (t1, t2)), lesion)
+
+
+@pytest.fixture(scope="session")
+def brain() -> Callable[[int], tuple[Volume, Volume, np.ndarray]]:
+    """`brain_phantom`, for tests that want brains of their own."""
+    return brain_phantom
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mrsynth_training import config
 from mrsynth_training.errors import TrainingError
+from mrsynth_training.frameworks import FRAMEWORKS
 from mrsynth_training.loop import learning_rate_factor
+from MRSynthLib.engine.generators import GENERATORS, build
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.yaml"))
+PINNED = "703e6644a8a830198dc7abe530d39dcfd954590f3a0fd7dc0a7eb0d590eb64be"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_experiments_are_valid(path):
-    assert config.load(path).name == path.stem
+    setting = config.load(path)
+    assert setting.name == path.stem
+    with torch.device("meta"):  # shapes only
+        assert build(setting.generator.name, setting.generator.arguments)
+
+
+def test_every_framework_term_and_variant_has_an_experiment():
+    settings = [config.load(path) for path in CONFIGS]
+    assert {setting.framework for setting in settings} == set(FRAMEWORKS)
+    terms = {field.name for field in fields(config.Losses)}
+    assert {term for setting in settings for term in setting.losses.used(terms)} == terms
+    assert {setting.gan for setting in settings} == set(config.CHOICES["gan"])
+    assert any(setting.deep_supervision for setting in settings)
+    assert {setting.generator.name for setting in settings} == set(GENERATORS)
+    for key, variants in (
+        ("output", {"relu_clip", "sigmoid", "softclip"}),
+        ("norm", {"batch", "instance", "none"}),
+        ("upsampling", {"nearest", "bilinear", "transposed"}),
+        ("in_channels", {1, 3}),
+    ):
+        defaults = {"upsampling": "nearest", "in_channels": 1}
+        dense = [setting.generator.arguments for setting in settings if setting.generator.name == "DenseUNet"]
+        assert {arguments.get(key, defaults.get(key)) for arguments in dense} >= variants
+
+
+def test_table_2_differs_in_the_generator_alone():
+    ours, *others = (
+        config.load(path) for path in sorted(CONFIGS) if path.stem in ("paper", "paper_unet", "paper_resnet")
+    )
+    for other in others:
+        assert replace(other, name=ours.name, generator=ours.generator) == ours
+    assert {setting.generator.name for setting in (ours, *others)} == {"DenseUNet", "UNet", "ResNet"}
 
 
 def test_paper_experiment_is_unpaired_and_has_no_paired_term():
@@ -34,7 +70,19 @@ def test_paper_experiment_is_unpaired_and_has_no_paired_term():
         ({"losses": {"cycle": 10}}, "mapping"),
         ({"losses": {"cycle": {"weight": -1}}}, "negative"),
         ({"frame": "mni"}, "native, paper"),
-        ({"gan": "wgan"}, "lsgan, log"),
+        ({"gan": "wgan"}, "lsgan, log, hinge"),
+        ({"batch_size": "ten"}, "batch_size is 'ten'. Expected: a whole number"),
+        ({"seed": True}, "seed is True"),
+        ({"deep_supervision": "yes please"}, "true or false"),
+        ({"betas": 0.5}, "two numbers"),
+        ({"losses": {"cycle": {"weight": "much"}}}, "losses.cycle.weight is 'much'"),
+        ({"losses": {"cycle": {"from_step": 1.5}}}, "losses.cycle.from_step is 1.5"),
+        ({"generator": {"name": "DenseUNet", "arguments": {"in_channels": 2}}}, "odd"),
+        ({"framework": "self_inverse", "pairing": "paired"}, "'unpaired', as self_inverse needs it"),
+        ({"framework": "cyclegan", "losses": {"cycle": {"weight": 1}}}, "cyclegan without an adversarial loss"),
+        ({"framework": "self_inverse", "losses": {"adversarial": {"weight": 1}}}, "without a cycle loss"),
+        ({"framework": "pix2pix", "losses": {"adversarial": {"weight": 1}}}, "pix2pix without a paired loss"),
+        ({"framework": "pix2pix"}, "losses.cycle has a weight"),
         ({"crop": 100}, "multiple of 16"),
         ({"epochs": 3}, "exactly one"),
         ({"steps": None}, "exactly one"),
@@ -45,6 +93,36 @@ def test_paper_experiment_is_unpaired_and_has_no_paired_term():
 def test_mistakes_are_named(tiny, change, said):
     with pytest.raises(TrainingError, match=said):
         config.from_dict({**tiny, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "nearest"),
+    [
+        ({"lerning_rate": 1e-4}, "learning_rate"),
+        ({"losses": {"gradient_diference": {"weight": 1}}}, "gradient_difference"),
+        ({"losses": {"cycle": {"wieght": 1}}}, "weight"),
+        ({"framework": "cycelgan"}, "cyclegan"),
+        ({"generator": {"name": "DenseUnet"}}, "DenseUNet"),
+        ({"generator": {"name": "DenseUNet", "arguments": {"grwoth": 4}}}, "growth"),
+    ],
+)
+def test_a_typo_is_answered_with_the_nearest_key(tiny, change, nearest):
+    with pytest.raises(TrainingError, match=f"did you mean '{nearest}'"):
+        config.from_dict({**tiny, **change})
+
+
+def test_what_is_like_nothing_gets_no_suggestion(tiny):
+    with pytest.raises(TrainingError) as caught:
+        config.from_dict({**tiny, "qqq": 1})
+    assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("framework", "pairing"), config.PAIRING.items())
+def test_framework_and_pairing_follow_from_one_another(tiny, framework, pairing):
+    losses = {"adversarial": {"weight": 1.0}, ("cycle" if pairing == "unpaired" else "ssim"): {"weight": 1.0}}
+    assert config.from_dict({**tiny, "framework": framework, "losses": losses}).pairing == pairing
+    if framework.startswith("self_inverse"):
+        assert config.from_dict({**tiny, "pairing": pairing, "losses": losses}).framework == framework
 
 
 def test_name_is_needed_and_file_must_be_there(tiny, tmp_path):
@@ -63,6 +141,14 @@ def test_hash_follows_the_settings(tiny):
     first = config.from_dict(tiny).sha256()
     assert first == config.from_dict(dict(reversed(list(tiny.items())))).sha256()
     assert first != config.from_dict({**tiny, "seed": 2}).sha256()
+
+
+def test_earlier_runs_keep_their_hash(tiny):
+    """Of settings that need none of the keys that came later: as it was before there were any."""
+    assert config.from_dict(tiny).sha256() == PINNED
+    assert config.from_dict({**tiny, "framework": "self_inverse_paired", "deep_supervision": False}).sha256() == PINNED
+    for change in ({"deep_supervision": True}, {"losses": {**tiny["losses"], "local": {"weight": 1}}}):
+        assert config.from_dict({**tiny, **change}).sha256() != PINNED
 
 
 def test_term_is_off_before_its_first_step():

@@ -12,6 +12,7 @@ from skimage.metrics import structural_similarity
 from mrsynth_training import losses, losses_structure
 from mrsynth_training.discriminators import PatchGAN
 from mrsynth_training.pool import ImagePool
+from mrsynth_training.store_files import LESION
 
 SCORES = torch.tensor([[-2.0, 0.5], [0.0, 3.0]])
 REAL = torch.tensor([[1.5, -0.5], [2.0, 0.1]])
@@ -108,7 +109,7 @@ def test_lesion_loss_is_the_mean_of_the_regions_means():
     a, b = images(7), images(8)
     mask = torch.ones(2, 1, 24, 20, dtype=torch.uint8)
     mask[..., :2] = 0
-    mask[0, :, 4:7, 6:9] = losses.LESION
+    mask[0, :, 4:7, 6:9] = LESION
     lesion, rest = [], []
     for x, y, m in zip(a.flatten().tolist(), b.flatten().tolist(), mask.flatten().tolist(), strict=True):
         if m == 2:

@@ -325,7 +325,7 @@ class AutoContext(nn.Module):
             build(about["name"], {**about.get("arguments", {}), "in_channels": channels})
             for about, channels in ((first, in_channels), (second, in_channels + 1))
         )
-        self.first.requires_grad_(False)
+        self.first.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> AutoContext:
         """Only the second; the first keeps its batch statistics."""

@@ -60,6 +60,7 @@ def card_text(card: Mapping[str, Any], path: str, width: int = 100) -> str:
     """Return the card of a checkpoint for reading: use and limits first, then how it came about."""
     generator = card["generator"]
     arguments = ", ".join(f"{name}={value}" for name, value in generator["arguments"].items())
+    arrow = " -> " if len(card.get("directions", ())) == 1 else " <-> "
     subjects: dict[str, list[str]] = {}
     for subject in card["training_data"]:
         kind = f"{subject['role']}, {subject['source']} ({subject['licence']})"
@@ -69,7 +70,7 @@ def card_text(card: Mapping[str, Any], path: str, width: int = 100) -> str:
         "Intended use": card["intended_use"],
         "Known failures": card["known_failures"] or "none recorded",
         "Licence": card["licence"],
-        "Contrasts": " <-> ".join(weighting(contrast) for contrast in card["contrasts"]),
+        "Contrasts": arrow.join(weighting(contrast) for contrast in card["contrasts"]),
         "Frame": card["frame"],
         "Generator": f"{generator['name']}({arguments})",
         "Intensity": card["intensity"],

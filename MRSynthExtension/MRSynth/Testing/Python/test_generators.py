@@ -238,10 +238,11 @@ def test_auto_context_shows_the_second_generator_the_input_and_the_firsts_output
 
 
 def test_auto_context_trains_the_second_generator_alone() -> None:
-    net = in_a_row().train()
+    net = in_a_row()
     before = {name: tensor.clone() for name, tensor in net.first.state_dict().items()}
     net(torch.rand(2, 1, 32, 32)).square().mean().backward()
     assert not net.first.training and net.second.training
+    assert not net.train().first.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.first.state_dict().items())
     assert all(parameter.grad is None for parameter in net.first.parameters())
     assert all(parameter.grad is not None for parameter in net.second.parameters())
