@@ -150,9 +150,8 @@ def check(paths: Sequence[Path], weights_sha256: str) -> dict[str, Any]:
             "every measure within its limit (see docs/faithfulness.md)",
             "Train on, or measure what is missing: `mrsynth-train evaluate`, `mrsynth-train lesions`",
         )
-    summaries = {
-        origin: found for d in documents for origin, found in d["summary"].items() if d.get("kind") == "lesions"
-    }
+    benches = [document for document in documents if document.get("kind") == "lesions"]
+    summaries = {origin: found for bench in benches for origin, found in bench["summary"].items()}
     return {"gate": [asdict(finding) for finding in findings], "lesions": summaries}
 
 

@@ -20,7 +20,7 @@ LARGEST_MS = 2.0  # ml; larger ones are tumours, or oedema, which is as "medium"
 NECROTIC = 0.6  # radius of a tumour's necrotic core over its own
 EDGE = 0.12  # width of the border over the radius
 SHELL = (2.0, 6.0)  # mm outside a lesion: what it is compared with
-APART = 12.0  # mm between two lesions
+APART = 8.0  # mm between the borders of two lesions
 HOST = 0.75  # share of a lesion's box that has to be white matter; the largest get less
 HOST_LARGE = 0.45
 PER_VOLUME = (20.0, 10.0, 5.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05)
@@ -80,23 +80,22 @@ def place(
     wanted : sequence of float
         Volumes in ml.
     """
-    free = white.copy()
     steps = np.array(spacing)
+    placed: list[tuple[NDArray[Any], float]] = []
     lesions = []
     for number, millilitres in enumerate(sorted(wanted, reverse=True)):
         radius = radius_of(millilitres)
         sides = np.maximum(1, np.rint(1.6 * radius / steps)).astype(int)
         share = ndimage.uniform_filter(white.astype(np.float32), sides, mode="constant")
-        host = HOST if millilitres <= LARGEST_MS else HOST_LARGE
-        centres = np.flatnonzero((share > host) & free)
-        if not centres.size:
-            continue
-        centre = np.array(np.unravel_index(rng.choice(centres), white.shape))
-        lesions.append(_lesion(millilitres, _kind(millilitres, number), centre, brain, steps, rng))
-        box = _box(centre, radius + APART, steps, white.shape)
-        free[box] &= _distance(centre, box, steps, np.eye(3)) > radius + APART
-        # The next one must not reach into this one either, however large it is.
-        white = white & ~_ball(white.shape, centre, radius + APART, steps)
+        room = white & (share > (HOST if millilitres <= LARGEST_MS else HOST_LARGE))
+        for other, reach in placed:
+            box = _box(other, reach + radius + APART, steps, white.shape)
+            room[box] &= _distance(other, box, steps, np.eye(3)) > reach + radius + APART
+        centres = np.flatnonzero(room)
+        if centres.size:
+            centre = np.array(np.unravel_index(rng.choice(centres), white.shape))
+            lesions.append(_lesion(millilitres, _kind(millilitres, number), centre, brain, steps, rng))
+            placed.append((centre, radius))
     return lesions
 
 
@@ -144,10 +143,3 @@ def _distance(
     places = [(np.arange(part.start, part.stop) - c) * step for part, c, step in zip(box, centre, steps, strict=True)]
     away = np.stack(np.meshgrid(*places, indexing="ij"))
     return np.asarray(np.sqrt(np.square(np.einsum("ab,bkji->akji", axes, away)).sum(axis=0)))
-
-
-def _ball(shape: Sequence[int], centre: NDArray[Any], radius: float, steps: NDArray[Any]) -> Mask:
-    result = np.zeros(shape, dtype=bool)
-    box = _box(centre, radius, steps, shape)
-    result[box] = _distance(centre, box, steps, np.eye(3)) <= radius
-    return result

@@ -40,6 +40,7 @@ from MRSynthLib.engine.volume import Volume
 KEPT, ERASED, INVENTED = 0.5, 0.25, 0.5  # of the true contrast
 HALF = 0.5  # of a lesion's contrast: what counts to its volume
 GOAL = 0.95  # of the lesions of a size, and of every larger one, kept
+SEEN = 0.1  # contrast in the source, over the brightness around the lesion, from which a reader sees it there
 LEAST_CONTRAST = 0.02  # what the truth itself hardly shows cannot be kept
 
 Synthesis = Callable[[Volume, str], NDArray[np.int16]]
@@ -168,6 +169,7 @@ def examined(trial: Trial, run: Synthesis, *, own: bool = False) -> list[Row]:
             "direction": trial.direction,
             "millilitres": round(lesion.millilitres, 3),
             "kind": lesion.kind,
+            "source_contrast": round(_in_source(trial, lesion, own), 4),
             "true_contrast": round(wanted, 4),
             "response": round((made if own else made - without) / wanted, 4),
         }
@@ -185,6 +187,13 @@ def _contrast(image: NDArray[np.float32], lesion: Lesion) -> float:
     return float(part[lesion.core].mean() - part[lesion.shell].mean()) if lesion.shell.any() else 0.0
 
 
+def _in_source(trial: Trial, lesion: Lesion, own: bool) -> float:
+    """Contrast that the lesion has (its own) or brings (one that was put in) in the source, over what is around it."""
+    ill, healthy = (volume.voxels.astype(np.float32) for volume in (trial.ill, trial.healthy))
+    around = float(ill[lesion.box][lesion.shell].mean()) if lesion.shell.any() else 0.0
+    return (_contrast(ill, lesion) - (0.0 if own else _contrast(healthy, lesion))) / max(around, 1e-6)
+
+
 def _size(change: NDArray[np.float32], lesion: Lesion, contrast: float) -> int:
     """Voxels around the lesion that change by half of its true contrast or more."""
     part = change[lesion.box] - np.float32(change[lesion.box][lesion.shell].mean())
@@ -192,9 +201,10 @@ def _size(change: NDArray[np.float32], lesion: Lesion, contrast: float) -> int:
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
-    """By origin and direction: "all", "sizes" and "kinds" (shares and medians of these lesions) and "smallest_kept".
+    """By origin and direction: "all", "sizes", "kinds" and "source" (shares and medians of these lesions).
 
-    The last is the smallest size in ml that, like every larger one, is kept in 95 %; None where there is none.
+    "source" parts them by whether the source shows them, with a tenth of the brightness around them. "smallest_kept" is
+    the smallest size in ml that, like every larger one, is kept in 95 %; None where there is none.
     """
     result: dict[str, Any] = {}
     for row in rows:
@@ -203,10 +213,13 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
         for direction, found in directions.items():
             by_size = {size: [row for row in found if _class(row["millilitres"]) == size] for size in MILLILITRES}
             kinds = sorted({row["kind"] for row in found})
+            shown = {True: "seen in the source", False: "hardly seen in the source"}
+            by_source = {shown[s]: [row for row in found if (abs(row["source_contrast"]) >= SEEN) is s] for s in shown}
             directions[direction] = {
                 "all": _figures(found),
                 "sizes": {f"{size:g}": _figures(group) for size, group in by_size.items() if group},
                 "kinds": {kind: _figures([row for row in found if row["kind"] == kind]) for kind in kinds},
+                "source": {name: _figures(group) for name, group in by_source.items() if group},
                 "smallest_kept": smallest_kept(found),
             }
     return result
@@ -270,9 +283,8 @@ def _markdown(found: dict[str, Any]) -> list[str]:
         f"| lesion | number | kept | erased | contrast (median) | volume error (median) | {last.replace('_', ' ')} |",
         "|---|---|---|---|---|---|---|",
     ]
-    groups = (
-        {f"{size} ml": figures for size, figures in found["sizes"].items()} | found["kinds"] | {"all": found["all"]}
-    )
+    sizes = {f"{size} ml": figures for size, figures in found["sizes"].items()}
+    groups = {**sizes, **found["kinds"], **found["source"], "all": found["all"]}
     for name, figures in groups.items():
         volume = f"{100 * figures['volume_error']:+.0f} %" if "volume_error" in figures else "-"
         shares = " | ".join(f"{100 * figures[key]:.0f} %" for key in ("kept", "erased", "response"))
