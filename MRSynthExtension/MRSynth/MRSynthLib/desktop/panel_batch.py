@@ -103,6 +103,7 @@ class BatchSection(Section):
             Path(choices.batch_output),
             model=choices.model or None,
             device=choices.device,
+            options=self._options(),
             on_event=self._hear,
         )
         try:
@@ -112,6 +113,11 @@ class BatchSection(Section):
             self._said = _in_words(error)
             return
         self._pump = Pump(self._poll, _POLL)
+
+    def _options(self) -> tuple[str, ...]:
+        """What is chosen for single runs too."""
+        wanted = self.parameters.reliability and self.panel.model.calibrated
+        return ("--planes", str(self.parameters.planes), *(["--reliability"] if wanted else []))
 
     def _poll(self) -> bool:
         """Go on with the batch; return whether it is over."""
