@@ -8,9 +8,11 @@ from pathlib import Path
 import slicer
 
 from MRSynthLib.engine.errors import OutputError
+from MRSynthLib.engine.provenance import MAPS
 
 from .mrml import volume_from_node
 from .results import SOURCE_ROLE
+from .trust import WINDOW, map_of
 from .words import _
 
 
@@ -25,7 +27,7 @@ def source_files(result: slicer.vtkMRMLScalarVolumeNode) -> list[str]:
 
 
 def export(result: slicer.vtkMRMLScalarVolumeNode, folder: str | os.PathLike[str], anonymous: bool = False) -> Path:
-    """Write a result as a DERIVED series of MR images, one for each slice of its source.
+    """Write a result, and its expected error if there is one, as DERIVED series: an image for each slice of its source.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ def export(result: slicer.vtkMRMLScalarVolumeNode, folder: str | os.PathLike[str
     Returns
     -------
     Path
-        The folder of the series.
+        The folder of the synthetic volume's series; that of the map lies beside it.
 
     Raises
     ------
@@ -55,4 +57,6 @@ def export(result: slicer.vtkMRMLScalarVolumeNode, folder: str | os.PathLike[str
 
     model, sha256 = (result.GetAttribute(f"MRSynth.{name}") or "" for name in ("Model", "ModelSHA256"))
     derivation = dicom.Derivation(direction[0], direction[1], model, sha256)
-    return dicom.export_series(volume_from_node(result), files, folder, derivation, anonymous=anonymous)[0]
+    reliability = map_of(result)
+    maps = [] if reliability is None else [(volume_from_node(reliability), MAPS["reliability"], float(WINDOW))]
+    return dicom.export_series(volume_from_node(result), files, folder, derivation, maps=maps, anonymous=anonymous)[0]

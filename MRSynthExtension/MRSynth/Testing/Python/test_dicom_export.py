@@ -17,7 +17,7 @@ import slicer
 from dicom_series import write_series
 from mrml_scenes import add_volume, scene, synthesize
 
-from MRSynthLib.desktop import dicom_export, mrml
+from MRSynthLib.desktop import dicom_export, mrml, trust
 from MRSynthLib.engine import read_volume
 from MRSynthLib.engine.errors import OutputError
 
@@ -65,6 +65,18 @@ def test_a_result_becomes_a_derived_series_of_the_same_study(result: Any, tmp_pa
     ours = mrml.volume_from_node(result)
     np.testing.assert_allclose(again.ijk_to_ras, ours.ijk_to_ras, atol=1e-4)
     np.testing.assert_array_equal(again.voxels, ours.voxels)
+
+
+def test_the_expected_error_becomes_a_series_of_its_own(scene: Any, result: Any, tmp_path: Path) -> None:
+    voxels = np.full_like(mrml.volume_from_node(result).voxels, 77)
+    node = scene.AddNode(mrml.node_from_volume(mrml.volume_from_node(result).replaced(voxels)))
+    trust.remember(result, {"summary": "some"}, node, None)
+    made = dicom_export.export(result, tmp_path / "out")
+    others = [folder for folder in made.parent.iterdir() if folder != made]
+    assert [folder.name for folder in others] == ["expected-error"]
+    assert np.all(read_volume(others[0]).voxels == 77)
+    series = {pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID for folder in (made, *others)}
+    assert len(series) == 2
 
 
 def test_without_identity_on_request(result: Any, tmp_path: Path) -> None:
