@@ -44,6 +44,7 @@ SERIES = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "PatientName"
           "StudyDate", "StudyDescription", "SeriesInstanceUID", "SeriesNumber")  # fmt: skip
 ENHANCED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "AcquisitionContrast")
 SYNTHETIC_DATA = 0x0008001C  # SyntheticData; pydicom 2.4 does not know the keyword
+MOST_FRAMES = 20_000  # of a file: 300 volumes of 60 slices; a small file can describe any number, and each takes time
 UNIT = 1e-2  # how far from 1 the length of direction cosines may be
 READ: frozenset[str | int] = frozenset((*ACQUISITION, *TELLING, *GEOMETRY, *PIXELS, *SERIES, *ENHANCED, SYNTHETIC_DATA))
 
@@ -106,6 +107,8 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
         raise DamagedError("the header does not tell the size of the image")
     count = whole(dataset, "NumberOfFrames") or 1
     looks = frame_headers(dataset)
+    if len(looks) > MOST_FRAMES:
+        raise DamagedError(f"it describes {len(looks):,} frames, where at most {MOST_FRAMES:,} are read")
     if looks[0].groups and len(looks) != count:
         raise DamagedError(f"{count} frames are described by {len(looks)} groups")
     frames = [_frame(look, path, rows, columns) for look in looks]

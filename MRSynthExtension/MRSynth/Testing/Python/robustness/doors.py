@@ -123,9 +123,8 @@ class Child:
         watch = Watch(self.process.pid)
         assert self.process.stdout is not None
         while True:
-            *lines, self._heard = self._heard.split(b"\n")
-            for number, line in enumerate(lines):
-                self._heard = b"\n".join([*lines[number + 1 :], self._heard])
+            while b"\n" in self._heard:  # what nobody asked for stays for the next time
+                line, _, self._heard = self._heard.partition(b"\n")
                 yield line.decode()
             ready, _, _ = select.select([self.process.stdout], [], [], 1.0)
             if not ready:

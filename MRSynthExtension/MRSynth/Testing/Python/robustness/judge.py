@@ -62,7 +62,7 @@ def problems(asked: Asked, answer: Answer, before: Snapshot, after: Snapshot) ->
         gone = sorted(before.keys() - after.keys())
         if gone:
             wrong.append(f"gone: {gone[:3]}")
-        wrong += [text for path in answer.wrote if (text := _not_whole(path))]
+        wrong += [text for path in answer.wrote if (text := not_whole(path))]
     return wrong
 
 
@@ -90,7 +90,7 @@ def _limits(answer: Answer) -> list[str]:
     return wrong
 
 
-def _not_whole(path: Path) -> str:
+def not_whole(path: Path) -> str:
     """Why a file of a success is not what it should be."""
     try:
         if path.suffix == ".npy":
