@@ -52,7 +52,8 @@ def _start_in_the_middle(last: nn.Module, output: Output) -> None:
     assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
     if not last.weight.is_meta:
         assert last.bias is not None
-        nn.init.normal_(last.weight, std=0.01)
+        inputs = last.weight.numel() // last.out_channels
+        nn.init.normal_(last.weight, std=min(0.01, 0.1 * inputs**-0.5))
         nn.init.constant_(last.bias, 0.0 if output.kind == "sigmoid" else 0.3)
 
 

@@ -168,8 +168,8 @@ def test_every_way_of_upsampling_keeps_the_size_and_learns(name: str, upsampling
 def test_every_generator_starts_within_the_clip(name: str, output: str) -> None:
     """Where all pixels of a fresh generator lie beyond it, nothing is ever learnt."""
     with torch.inference_mode():
-        out = build(name, {**SMALL[name], "output": output})(torch.rand(2, 1, 32, 32))
-    assert ((out > 0.01) & (out < 0.99)).float().mean() > 0.9
+        out = build(name, {"output": output})(torch.rand(2, 1, 32, 32))
+    assert ((out > 0.01) & (out < 0.99)).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
