@@ -3,6 +3,7 @@
 #   make demo [INPUT=my_t1.nii.gz] [OUTPUT=folder] [MODEL=checkpoint]    one brain through the main job
 #   make test                                                            linter, type checker, all tests
 #   make bench                                                           time and memory of the main job
+#   make soak                                                            broken inputs and killed runs, in full; hours
 #   make clean                                                           removes the environment and all output
 #
 # PYTHON=python3.12 picks the interpreter of the environment (3.10 or newer).
@@ -18,7 +19,7 @@ READY  := $(VENV)/.mrsynth-ready
 # Where pip's index offers both builds of it, pip takes the CPU one.
 CONSTRAINT = $(shell nvidia-smi >/dev/null 2>&1 || echo -c constraints-cpu.txt)
 
-.PHONY: setup demo test bench clean
+.PHONY: setup demo test bench soak clean
 
 setup: $(READY)
 
@@ -41,6 +42,12 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+soak: $(READY)
+	$(BIN)/python MRSynthExtension/MRSynth/Testing/Python/robustness inputs
+	$(BIN)/python MRSynthExtension/MRSynth/Testing/Python/robustness headers --count 20000
+	$(BIN)/python MRSynthExtension/MRSynth/Testing/Python/robustness kills --count 50
+	$(BIN)/python MRSynthExtension/MRSynth/Testing/Python/robustness kills --count 20 --workers 2
 
 clean:
 	rm -rf $(VENV) $(OUTPUT) build MRSynthExtension/MRSynth/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
