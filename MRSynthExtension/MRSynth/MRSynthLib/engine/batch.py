@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import batch_cohort, batch_job, batch_plan, batch_report
 from .batch_looks import Looks
@@ -21,9 +21,12 @@ from .batch_plan import FAILED, OPEN, Plan, Settings
 from .batch_progress import Listener, Progress, Throttle
 from .batch_records import Records
 from .batch_workers import Workers
-from .errors import Cancelled, InputError, MRSynthError, OutputError
+from .errors import Cancelled, InputError, ModelError, MRSynthError, OutputError
 from .preparation import CONTRASTS
 from .process import error_from
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
 
 _FULL = "output-full"  # what stops a run: no further job could be written either
 
@@ -63,7 +66,7 @@ def settings_for(output: Path, model: str | None = None, **options: Any) -> Sett
     Raises
     ------
     ModelError
-        As `checkpoint.load`.
+        As `checkpoint.load`; model-reliability.
     InputError
         reference-unusable.
     """
@@ -71,6 +74,8 @@ def settings_for(output: Path, model: str | None = None, **options: Any) -> Sett
     from .files import read_volume, sha256_of
 
     loaded = checkpoint.load(model)
+    if options.get("extra", {}).get("reliability"):
+        _check_calibrated(loaded)
     like = options.get("like")
     if like is not None:
         try:
@@ -79,6 +84,20 @@ def settings_for(output: Path, model: str | None = None, **options: Any) -> Sett
             raise InputError("reference-unusable", error.seen, error.expected, error.remedy) from error
         options |= {"like": like.resolve(), "like_sha256": sha256_of(like)}
     return Settings(output.resolve(), str(loaded.path.resolve()), loaded.sha256, **options)
+
+
+def _check_calibrated(loaded: Checkpoint) -> None:
+    """Refuse a reliability map where the checkpoint has a calibration for neither direction."""
+    from . import reliability
+
+    errors = []
+    for contrast in CONTRASTS:
+        try:
+            reliability.of_card(loaded.card, contrast, loaded.name)
+        except ModelError as error:  # noqa: PERF203 - twice
+            errors.append(error)
+    if len(errors) == len(CONTRASTS):
+        raise errors[0]
 
 
 def plan(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from .batch_cohort import Examination, Scan, relative
+from .batch_cohort import Examination, Scan, relative, unlistable
 from .batch_folder import is_synthetic, stem_of
 from .files import NIFTI, ending, write_aside
 
@@ -25,23 +25,23 @@ def find(path: Path, output: Path) -> list[Examination]:
 
     Scans with contrast agent (``ce-``) and parts of complex images other than the magnitude are left out.
     """
-    examinations = []
-    for subject, session, folder in _sessions(path):
-        scans = tuple(_scans(folder))
-        place = "/".join(filter(None, (subject, session, "anat")))
-        if scans:
-            examinations.append(Examination(subject, session, place, scans, "bids"))
-    return examinations
+    return [examination for subject in _labelled(path, "sub") for examination in _of_subject(subject)]
 
 
-def _sessions(root: Path) -> Iterator[tuple[str, str, Path]]:
-    """Subject, session ("" where there are none) and folder of anatomical scans."""
-    for subject in _labelled(root, "sub"):
-        if (subject / "anat").is_dir():
-            yield subject.name, "", subject / "anat"
-        for session in _labelled(subject, "ses"):
-            if (session / "anat").is_dir():
-                yield subject.name, session.name, session / "anat"
+def _of_subject(subject: Path) -> list[Examination]:
+    """The sessions of a subject that hold scans; one with a problem where a folder cannot be listed."""
+    found = []
+    try:
+        for session in (subject, *_labelled(subject, "ses")):
+            name = "" if session == subject else session.name
+            scans = tuple(_scans(session / "anat")) if (session / "anat").is_dir() else ()
+            if scans:
+                place = "/".join(filter(None, (subject.name, name, "anat")))
+                found.append(Examination(subject.name, name, place, scans, "bids"))
+    except OSError as error:
+        problem = unlistable(Path(error.filename or subject), error)
+        return [Examination(subject.name, "", f"{subject.name}/anat", (), "bids", problem=problem)]
+    return found
 
 
 def _labelled(folder: Path, entity: str) -> list[Path]:

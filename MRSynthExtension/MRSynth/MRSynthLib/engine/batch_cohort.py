@@ -152,23 +152,32 @@ def _has_bids_subjects(path: Path) -> bool:
     return any(next(path.glob(pattern), None) is not None for pattern in ("sub-*/anat", "sub-*/ses-*/anat"))
 
 
-def files_below(folder: Path, output: Path) -> Iterator[Path]:
+def files_below(folder: Path, output: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:
     """The regular files of a folder, sorted, but those of the output folder and hidden ones.
 
     Links to folders are followed, each folder once, so that a loop of links comes to an end.
 
+    Parameters
+    ----------
+    folder, output : Path
+    unreadable : list of Path, optional
+        Gets the folders below that cannot be listed.
+
     Raises
     ------
     InputError
-        input-not-found: a folder cannot be listed.
+        input-not-found: the folder cannot be listed.
     """
     skipped = _identity(output) if output.is_dir() else None
     seen: set[tuple[int, int]] = set()
 
-    def refuse(error: OSError) -> None:
-        raise InputError("input-not-found", f"'{error.filename}' cannot be read ({error.strerror}).", "a readable one.")
+    def note(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise unlistable(folder, error)
+        if unreadable is not None:
+            unreadable.append(Path(error.filename))
 
-    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
         kept = []
         for name in sorted(folders):
             identity = _identity(Path(parent, name))
@@ -180,6 +189,11 @@ def files_below(folder: Path, output: Path) -> Iterator[Path]:
             path = Path(parent, name)
             if not name.startswith(".") and _is_regular(path):
                 yield path
+
+
+def unlistable(folder: Path, error: OSError) -> InputError:
+    """The error for a folder that cannot be listed."""
+    return InputError("input-not-found", f"'{folder}' cannot be read ({error.strerror}).", "a readable folder.")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

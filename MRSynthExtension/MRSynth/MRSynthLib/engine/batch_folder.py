@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from . import batch_names
 from .batch_cohort import IMAGES, Examination, Scan, files_below
+from .errors import InputError
 from .files import ending
 from .provenance import sidecar_path
 
@@ -23,7 +24,8 @@ def find(path: Path, output: Path) -> list[Examination]:
     What its own sidecar calls synthetic is passed over, as is what the names call something else (FLAIR, T1c, seg).
     """
     root = path if path.is_dir() else path.parent
-    files = files_below(path, output) if path.is_dir() else [path]
+    unreadable: list[Path] = []
+    files = files_below(path, output, unreadable) if path.is_dir() else [path]
     by_folder: dict[tuple[str, ...], list[tuple[_Found, str | None]]] = {}
     for file in files:
         if ending(file) not in IMAGES or is_synthetic(file):
@@ -37,7 +39,13 @@ def find(path: Path, output: Path) -> list[Examination]:
     for folder, found in by_folder.items():
         for key, members in _grouped(folder, found).items():
             examinations.append(_examination(key, members, path))
-    return examinations
+    return examinations + [_unreadable(folder, root) for folder in unreadable]
+
+
+def _unreadable(folder: Path, root: Path) -> Examination:
+    name = folder.relative_to(root).as_posix()
+    error = InputError("input-not-found", f"'{folder}' cannot be listed.", "a readable folder.")
+    return Examination(name, "", name, (), "folder", problem=error)
 
 
 def stem_of(path: Path) -> str:

@@ -34,9 +34,8 @@ def of(source: Volume, result: SynthesisResult, path: Path) -> Path:
     """
     centre = _centre(result.volume)
     rows = [_grey(_planes(source, centre)), _grey(_planes(result.volume, centre))]
-    reliability: Volume | None = getattr(result, "reliability", None)
-    if reliability is not None:
-        rows.append(_heat(_planes(reliability, centre)))
+    if result.reliability is not None:
+        rows.append(_heat(_planes(result.reliability, centre)))
     image = sitk.GetImageFromArray(np.concatenate(rows), isVector=True)
     with write_aside(path) as aside:
         sitk.WriteImage(image, str(aside), useCompression=True)

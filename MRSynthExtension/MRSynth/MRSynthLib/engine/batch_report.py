@@ -83,7 +83,7 @@ def entry(row: Row, output: Path | None = None) -> dict[str, Any]:
     """
     facts = row.record.get("facts", {})
     outputs = {one["role"]: one["path"] for one in row.record.get("outputs", [])}
-    trust = row.record.get("trust") or {}
+    trust = facts.get("trust") or {}
     return {
         "subject": row.subject,
         "session": row.session,

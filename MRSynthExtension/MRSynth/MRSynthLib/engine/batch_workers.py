@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -130,6 +131,7 @@ class Local:
                     "nthreads": 1,
                     "memory_limit": 0,
                     "silence_logs": 50,
+                    "preload": [__name__],
                     "env": {**environment, "MRSYNTH_BATCH_DEVICE": device},
                     "dashboard": False,
                     "local_directory": None,
@@ -190,7 +192,7 @@ class Remote:
         self._stack.close()
 
     def _workers(self) -> int:
-        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+        return len(self._client.nthreads())
 
     def run(self, work: Work, items: Iterable[Item], tell: Tell) -> Iterator[tuple[int, Outcome]]:
         """See `Workers`."""
@@ -200,6 +202,11 @@ class Remote:
             return max(1, self.count)
 
         return _run(self._client, count, work, items, tell)
+
+
+def dask_setup(worker: object) -> None:
+    """Leave it to the command how Ctrl-C ends the run; Dask calls this in each worker process that names us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def has_dask() -> bool:

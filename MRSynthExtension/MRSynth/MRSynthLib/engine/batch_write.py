@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -31,7 +32,10 @@ def check_free(job: Job, records: Records, old: Record | None) -> None:
         output-exists.
     """
     ours = {(one["path"], one["sha256"]) for key in ("outputs", "previous") for one in (old or {}).get(key, [])}
-    for role, path in targets(job).items():
+    found = targets(job)
+    if "image" in found:
+        ours |= _claimed(records.output, found["image"], found["sidecar"])
+    for role, path in found.items():
         place = records.output / path
         try:
             if os.path.lexists(place) and (path, sha256_of(place)) not in ours:
@@ -39,6 +43,18 @@ def check_free(job: Job, records: Records, old: Record | None) -> None:
                 raise OutputError("output-exists", seen, f"a free name for the {role}.", "Move it away.")
         except OSError as error:
             raise OutputError("output-not-writable", f"'{place}': {error}.", "a name that a file can have.") from error
+
+
+def _claimed(output: Path, image: str, sidecar: str) -> set[tuple[str, str]]:
+    """Image and sidecar with their SHA-256, where the sidecar says that it is of this image: records may be lost."""
+    try:
+        document = json.loads((output / sidecar).read_text(encoding="utf-8"))
+        digest = sha256_of(output / image)
+        if document["synthetic"] is True and document["OutputSHA256"] == digest:
+            return {(image, digest), (sidecar, sha256_of(output / sidecar))}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return set()
 
 
 def targets(job: Job) -> dict[str, str]:
@@ -110,7 +126,6 @@ def write(
             "previous": [one for key in ("outputs", "previous") for one in (old or {}).get(key, [])],
             "facts": facts(result),
             "host": socket.gethostname(),
-            "trust": getattr(result, "trust", None),
         }
         picture = batch_picture.of(volume, result, place / "picture.png")
         check_free(job, records, old)  # again: the run took a while

@@ -54,7 +54,8 @@ def images(folder: Path) -> dict[str, str]:
 def started(environment: dict[str, str], *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """The command as a process that tells events as JSON lines; it does not outlive the test."""
     command = [*COMMAND, *map(str, arguments), "--progress-json"]
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    child = subprocess.Popen(command, env=environment, **pipes)
     try:
         yield child
     finally:

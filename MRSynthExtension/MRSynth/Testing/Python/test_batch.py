@@ -301,3 +301,14 @@ def test_events_for_a_panel(folder: Path, tiny_checkpoint: Path, capfd: pytest.C
 def test_what_cannot_begin_is_told_to_a_panel(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["batch", "missing", "-o", "out", "--workers", "0", "--progress-json"]) == 3
     assert json.loads(capfd.readouterr().out)["error"]["code"] == "input-not-found"
+
+
+def test_results_whose_records_were_lost_are_known_by_their_sidecars(folder: Path, run: Any) -> None:
+    run("in", "-o", "out")
+    before = images(folder / "out")
+    shutil.rmtree(folder / "out" / ".mrsynth")  # a copy without hidden files
+    (folder / "out" / MADE).write_bytes(b"somebody's work")
+    assert run("in", "-o", "out") == (9, {"made": 1, "failed": 1})
+    after = images(folder / "out")
+    assert {path for path in before if before[path] != after[path]} == {MADE}
+    assert (folder / "out" / MADE).read_bytes() == b"somebody's work"
