@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mrsynth_training import artefacts, attack_bench, attacks, gate, lesion_trials, lesions
+from mrsynth_training import artefacts, attack_bench, attacks, faithfulness_cli, gate, lesion_trials, lesions
 from mrsynth_training.cli import main
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.lesion_trials import Trial
 from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.preparation import find_cases
+from mrsynth_training.variants import VARIANTS, Run, flips
 from MRSynthLib.engine.volume import Volume
 
 CONTRASTS = ("t1", "t2")
@@ -79,7 +80,7 @@ def test_each_plane_has_its_own_drift(pairs: list[Pair], axis: int) -> None:
 
 
 def test_tiles_are_found_in_their_period_and_noise_is_none() -> None:
-    pair = attack_bench.phantom_pair(4, "t1", 1.5)
+    pair = attack_bench.phantom_pair(4, "t1", 2.0)
     # 16 pixels of the native frame, which is 1 mm, are not a whole number of these voxels: made on the slices.
     from MRSynthLib.engine import standard_space
 
@@ -404,3 +405,41 @@ def test_the_commands_and_the_refusal(
     said = capsys.readouterr().err
     assert "does not pass the gate" in said and "allowed at least" in said
     assert not refused.exists()
+
+
+def test_variants_of_a_run_are_scored_where_the_checkpoint_was_not_trained(
+    hardly_trained: tuple[Path, Path], studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, model = hardly_trained
+    out = tmp_path / "experiments.json"
+    common = ["experiments", "--models", str(model), "--data", str(studies), "--device", "cpu", "-o", str(out)]
+    assert main([*common, "--subjects", "A_1", "--like", "A_1=A_2"]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert {row["subject"] for row in rows} == {"A_1"}
+    assert {row["variant"] for row in rows} == {"plain", *VARIANTS}
+    assert all("scores" in row for row in rows), [row for row in rows if "failure" in row]
+    plain = [row["scores"]["brain psnr"] for row in rows if row["variant"] == "plain"]
+    like = [row["scores"]["brain psnr"] for row in rows if row["variant"] == "like"]
+    assert plain != like
+    assert "| t1_to_t2 | like | 1 |" in capsys.readouterr().out
+    assert main([*common, "--subjects", "B"]) == 3  # trained on
+    assert main([*common, "--subjects", "A_1", "--variants", "like", "--like", "A_1=nobody"]) == 0
+    assert "no subject named nobody" in capsys.readouterr().out
+
+
+def test_the_command_knows_every_variant() -> None:
+    assert set(faithfulness_cli.VARIANTS) == set(VARIANTS)
+
+
+def test_mirroring_goes_there_and_back(pairs: list[Pair]) -> None:
+    """A generator that copies its source gives, mirrored and back, the same copy."""
+
+    class Copy:
+        def synthesize(self, volume: Volume, *_: Any, **__: Any) -> Any:
+            made = dataclasses.make_dataclass("Made", ["volume"])
+            return made(volume)
+
+    pair = pairs[0]
+    plain = pair.source.voxels
+    run = Run(Copy(), pair, plain, {}, (), {})  # type: ignore[arg-type]
+    assert np.array_equal(flips(run), plain)

@@ -1,12 +1,14 @@
 """A result in the contrast of a reference: one monotone curve from brightness to brightness, and nothing else.
 
 How bright the tissues of the wanted contrast are depends on the scanner and its settings, and the source cannot tell.
-A volume of that contrast from the same scanner or patient can. Only the distribution of its brain's brightness is
-used: five of its percentiles are laid over those of the result. It may lie on any grid and show any anatomy, for no
-voxel of it is looked at in its place, and a curve that rises everywhere can neither make nor hide a structure.
+A volume of that contrast from the same scanner or patient can. One number of it is used: the median brightness of its
+brain without fluid, in units of its own 99.5th percentile. The curve takes the result's median there, and 0 and 1 stay.
+So the reference may lie on any grid and show any anatomy, and a curve that rises everywhere can neither make nor hide
+a structure.
 
-This is histogram standardization (Nyul and Udupa, Magn Reson Med 1999;42:1072-1081) with few landmarks, so that large
-ventricles or a lesion in one of the two brains move it little.
+This is histogram standardization (Nyul and Udupa, Magn Reson Med 1999;42:1072-1081) with a single landmark. More of
+them follow the shares of tissue rather than their brightness: where one brain is atrophic, they cost up to 4 dB (see
+docs/experiments.md). Fluid is left out for the same reason.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from .volume import Volume
 
 Mask = NDArray[np.bool_]
 
-RULE = "monotone curve through percentiles of brain; brightness only, no anatomy of the reference"
-PERCENTILES = (5.0, 25.0, 50.0, 75.0, 95.0)
+RULE = "monotone curve that moves the median of brain without fluid to that of the reference; nothing else is used"
+FLUID = {"t1": (0.45, 1.0), "t2": (0.0, 0.55)}  # what is not fluid, in units of the 99.5th percentile of brain
 LEAST_TISSUE = 1000  # voxels; fewer tell nothing about a brain
 CORE = 8.0  # mm from the brain's surface; what is deeper is in the estimate of a whole head's brain, too
 CORE_SPACING = 2.5  # mm; coarsest step on which that depth is found
@@ -40,14 +42,16 @@ class Tissue:
 
     Attributes
     ----------
-    brain, core : tuple of float
-        `PERCENTILES` of its brain, and of the brain's depth, in units of the 99.5th percentile of the same.
+    contrast : {'t1', 't2'}
+    brain, core : float
+        Median of its brain without fluid, and of the brain's depth, in units of the 99.5th percentile of brain.
     whole_head : bool
         Only the depth is compared then.
     """
 
-    brain: tuple[float, ...]
-    core: tuple[float, ...]
+    contrast: str
+    brain: float
+    core: float
     whole_head: bool
 
 
@@ -81,7 +85,6 @@ class Curve:
         scale = intensity.SCALE
         return {
             "rule": RULE,
-            "percentiles": list(PERCENTILES),
             "before": [round(value * scale) for value in self.before],
             "after": [round(value * scale) for value in self.after],
         }
@@ -117,7 +120,8 @@ def tissue_of(reference: Volume, target: str) -> Tissue:
         )
     unit = intensity.normalize(reference.voxels, intensity.brain_scale(reference.voxels, seen.brain))
     core = core_of(seen.brain, reference, seen.skull_stripped)
-    return Tissue(_landmarks(unit, seen.brain), _landmarks(unit, core), not seen.skull_stripped)
+    landmarks = (_landmark(unit, tissue, target, "reference") for tissue in (seen.brain, core))
+    return Tissue(target, *landmarks, not seen.skull_stripped)
 
 
 def core_of(brain: Mask, grid: Volume, skull_stripped: bool) -> Mask:
@@ -166,9 +170,8 @@ def fit(unit: NDArray[np.float32], brain: Mask, grid: Volume, skull_stripped: bo
     """
     whole = skull_stripped and not reference.whole_head
     tissue = brain if whole else core_of(brain, grid, skull_stripped)
-    if np.count_nonzero(unit[tissue] > 0) < LEAST_TISSUE:
-        raise InputError("reference-unusable", "The result has too little brain to be compared.", "a whole brain.")
-    return between(_landmarks(unit, tissue), reference.brain if whole else reference.core)
+    landmark = _landmark(unit, tissue, reference.contrast, "result")
+    return between((landmark,), (reference.brain if whole else reference.core,))
 
 
 def between(before: tuple[float, ...], after: tuple[float, ...]) -> Curve:
@@ -190,7 +193,11 @@ def between(before: tuple[float, ...], after: tuple[float, ...]) -> Curve:
     return Curve(tuple(x for x, _ in kept[1:]), tuple(float(y) for y in levels))
 
 
-def _landmarks(unit: NDArray[np.float32], tissue: Mask) -> tuple[float, ...]:
-    """Percentiles of tissue above 0."""
+def _landmark(unit: NDArray[np.float32], tissue: Mask, contrast: str, name: str) -> float:
+    """Median of tissue without fluid and background."""
+    low, high = FLUID[contrast]
     values = unit[tissue]
-    return tuple(float(value) for value in np.percentile(values[values > 0], PERCENTILES))
+    values = values[(values > low) & (values < high)]
+    if values.size < LEAST_TISSUE:
+        raise InputError("reference-unusable", f"The {name} has too little brain to be compared.", "a whole brain.")
+    return float(np.median(values))
