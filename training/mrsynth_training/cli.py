@@ -87,6 +87,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--name", required=True, help="the checkpoint's name")
     export.add_argument("--metrics", type=Path, help="JSON file from `evaluate` of the same weights")
     export.add_argument(
+        *("--cross-validation",),
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="JSON from `evaluate` of other weights, each trained without the studies scored",
+    )
+    export.add_argument(
         "--gate", nargs="+", type=Path, default=[], metavar="FILE", help="JSON from `evaluate` and `lesions`: refuse"
     )
     export.add_argument("--frame", choices=("native", "paper"), help="must be the run's; a guard against mix-ups")
@@ -194,6 +202,7 @@ def _export(options: argparse.Namespace) -> int:
         options.output,
         name=options.name,
         metrics=options.metrics,
+        cross_validation=options.cross_validation,
         gate=options.gate,
         frame=options.frame,
         direction=options.direction,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mrsynth_training import gate as gates
 from mrsynth_training.errors import TrainingError
+from mrsynth_training.evaluation import summarize
 from mrsynth_training.frameworks import averages_of
 from mrsynth_training.loop import read_checkpoint
 from MRSynthLib.engine import checkpoint, generators, intensity
@@ -31,6 +32,7 @@ KNOWN_FAILURES = (
     "Slices are made one by one, so fine structure may change from slice to slice.",
     "Not for infants, postoperative heads, implants or strong motion: none were in the training data.",
 )
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 OPEN_LICENCES = ("cc by", "cc0", "mit", "apache", "public domain")
 
 
@@ -40,6 +42,7 @@ def export(
     *,
     name: str,
     metrics: Path | None = None,
+    cross_validation: Sequence[Path] = (),
     gate: Sequence[Path] = (),
     frame: str | None = None,
     direction: str | None = None,
@@ -57,6 +60,9 @@ def export(
     name : str
     metrics : Path, optional
         What `evaluate` wrote of these very weights: export, evaluate, export again with it.
+    cross_validation : sequence of Path
+        What `evaluate` wrote of other weights, each trained without the studies scored: the scores that can be had of a
+        checkpoint that was trained on all.
     gate : sequence of Path
         What `evaluate` and `lesions` wrote of these very weights; what they find must be within the limits of `gate`.
     frame : {"native", "paper"}, optional
@@ -93,12 +99,14 @@ def export(
     directions, average = _averaged(state, direction)
     generator.load_state_dict(average)
     weights = checkpoint.weights_sha256({key: t.contiguous().numpy() for key, t in generator.state_dict().items()})
-    if metrics is None:
+    if metrics is None and not cross_validation:
         warnings.append("the card has no metrics yet: evaluate the checkpoint, then export again with --metrics")
     card = _card(state, name, licence, known_failures)
     if len(directions) == 1:
         card |= {"directions": list(directions), "contrasts": directions[0].split("_to_")}
     card["metrics"] = read_metrics(metrics, weights) if metrics else {}
+    if cross_validation:
+        card["metrics"]["cross_validation"] = read_cross_validation(cross_validation)
     if gate:
         card["metrics"] |= gates.check(gate, weights)
     return checkpoint.save(generator, card, output), warnings
@@ -195,15 +203,52 @@ def read_metrics(path: Path, weights_sha256: str) -> dict[str, Any]:
             "protocol_version": results["protocol_version"],
             **{role: _means(directions) for role, directions in results["summary"].items()},
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrainingError(
-            f"{path} cannot be read ({error!r})", "what `mrsynth-train evaluate -o` wrote", "Evaluate again"
-        ) from error
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
     if seen != weights_sha256:
         raise TrainingError(
             f"{path} is of weights {seen[:12]}", f"{weights_sha256[:12]}, the run's", "Evaluate this run's export"
         )
     return card
+
+
+def read_cross_validation(paths: Sequence[Path]) -> dict[str, Any]:
+    """Means over the studies that each of several checkpoints was scored on without having seen them.
+
+    Raises
+    ------
+    TrainingError
+        If a file is not from `evaluate`, or a study was trained on, or scored twice.
+    """
+    entries: list[dict[str, Any]] = []
+    for path in paths:
+        try:
+            entries += [{**entry, "role": "validation"} for entry in _unseen(path)]
+        except _UNREADABLE as error:
+            raise _unreadable(path, error) from error
+    scored = [(entry["subject"], entry["direction"]) for entry in entries]
+    twice = sorted({subject for subject, direction in scored if scored.count((subject, direction)) > 1})
+    if twice:
+        raise TrainingError(f"{', '.join(twice)} scored twice", "each study once", "Give one file per fold")
+    return _means(summarize(entries)["validation"])
+
+
+def _unseen(path: Path) -> list[dict[str, Any]]:
+    results = json.loads(path.read_text(encoding="utf-8"))
+    trained = sorted({entry["subject"] for entry in results["subjects"] if entry["role"] == "train"})
+    if trained:
+        raise TrainingError(
+            f"{path} scores {', '.join(trained)}, which its checkpoint was trained on",
+            "studies that it has not seen",
+            "Evaluate those only (--subjects)",
+        )
+    return [entry for entry in results["subjects"] if "scores" in entry]
+
+
+def _unreadable(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(
+        f"{path} cannot be read ({error!r})", "what `mrsynth-train evaluate -o` wrote", "Evaluate again"
+    )
 
 
 def _means(directions: dict[str, Any]) -> dict[str, Any]:

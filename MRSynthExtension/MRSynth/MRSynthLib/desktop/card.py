@@ -27,7 +27,7 @@ def card_html(card: Mapping[str, Any]) -> str:
         f"<h3>{escape(str(card['name']))}</h3>",
         f"<p>{escape(contrasts)}. {escape(str(card['intended_use']))}</p>",
         _titled(_("Known failures"), _list(failures)),
-        _titled(_("Scores on studies that it was not trained on"), _scores(card["metrics"])),
+        *_scores(card["metrics"]),
         _titled(_("Trained on"), _list(_training_data(card["training_data"]))),
         _titled(_("Licence"), f"<p>{escape(str(card['licence']))}</p>"),
         f"<p><i>{escape(DISCLAIMER)}</i></p>",
@@ -53,9 +53,17 @@ def _training_data(subjects: list[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{count} × {role}: {source} ({licence})"
 
 
-def _scores(metrics: Mapping[str, Any]) -> str:
-    """PSNR and SSIM by direction and rule of the scoring protocol, as a table."""
-    rows = list(_score_rows(metrics.get("validation") or {}))
+def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """PSNR and SSIM by direction and rule of the scoring protocol, a table for each kind of studies."""
+    rows = {kind: list(_score_rows(metrics.get(kind) or {})) for kind in ("validation", "cross_validation")}
+    if rows["validation"] or not rows["cross_validation"]:
+        yield _titled(_("Scores on studies that it was not trained on"), _table(rows["validation"]))
+    if rows["cross_validation"]:
+        title = _("Scores of models like it, each on studies that were kept from its training")
+        yield _titled(title, _table(rows["cross_validation"]))
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
     if not rows:
         return f"<p>{escape(_('None are recorded.'))}</p>"
     head = "".join(f"<th align='left'>{escape(name)}&nbsp;&nbsp;</th>" for name in _SCORE_COLUMNS)
