@@ -1,4 +1,4 @@
-"""``make bench``: the generators against each other, the whole job by stage, memory and scaling; about five minutes."""
+"""``make bench``: the generators against each other, the whole job by stage, memory, scaling and training; about ten minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from MRSynthLib.engine import DeviceError, checkpoint, devices, write_volume
 from MRSynthLib.engine.probe import _processor
 
-from . import machine, networks, report, whole_job
+from . import machine, networks, report, training, whole_job
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -29,6 +29,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     found = measured(arguments.threads, arguments.repeats, arguments.jobs)
     print(report.text(found))
+    print("\n" + training.text(found["training"]))
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     report.picture(found, arguments.output / "bench.png")
@@ -61,6 +62,7 @@ def measured(threads: int, repeats: int, jobs: int) -> dict[str, Any]:
         found["large"] = whole_job.measure(large, "fp32", threads, 1)
     found["by_threads"] = networks.by_threads("fp32", 128, threads)
     found["by_size"] = networks.by_size("fp32", (96, 128, 192, 256, 384))
+    found["training"] = training.measure(threads)
     found["by_slices"] = whole_job.by_slices("fp32", threads, (20, 40, 80, 155))
     return json.loads(json.dumps(found))  # keys as text, as in the file
 
