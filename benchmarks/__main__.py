@@ -1,4 +1,4 @@
-"""``make bench``: the generators against each other, the whole job by stage, memory, scaling and training; about ten minutes."""
+"""``make bench``: the networks against each other, the whole job, memory, scaling, training; about ten minutes."""
 
 from __future__ import annotations
 
