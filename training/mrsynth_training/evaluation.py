@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
@@ -179,7 +180,7 @@ def _folder(cache: Path | None, about: dict[str, Any]) -> Path | None:
     """Where a candidate's scores are kept; other weights have another folder."""
     if cache is None:
         return None
-    folder = cache / f"{about['name']}-{about.get('weights_sha256', '')[:12]}".replace(" ", "_").rstrip("-")
+    folder = cache / re.sub(r"[^\w.]+", "-", f"{about['name']} {about['weights_sha256'][:12]}").strip("-")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
