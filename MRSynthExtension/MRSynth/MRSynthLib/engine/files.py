@@ -107,7 +107,7 @@ def write_error(path: Path, error: Exception) -> OutputError:
 def _is_full(folder: Path) -> bool:
     try:
         return shutil.disk_usage(folder).free < 1 << 16
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -121,11 +121,11 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         output-folder-missing, output-not-writable, output-full.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise OutputError("output-folder-missing", f"There is no folder '{path.parent}'.", "an existing folder.")
     try:
+        if not path.parent.is_dir():
+            raise OutputError("output-folder-missing", f"There is no folder '{path.parent}'.", "an existing folder.")
         handle, name = tempfile.mkstemp(prefix=".mrsynth-", suffix=ending(path), dir=path.parent)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # also a name that no file can have
         raise write_error(path, error) from error
     os.close(handle)
     aside = Path(name)

@@ -249,6 +249,46 @@ def gigantic_nrrd(folder: Path) -> list[str]:
     return given("bad.nrrd")
 
 
+@case("input-too-large")
+def swelling_gzip(folder: Path) -> list[str]:
+    """A file of 2 MB that would take 2 GB."""
+    header(folder, (40, "h", (3, 1000, 1000, 1000)))
+    zeros = gzip.compress(bytes(1 << 24)) * 120
+    (folder / "bad.nii.gz").write_bytes(gzip.compress((folder / "bad.nii").read_bytes()[:352]) + zeros)
+    return given("bad.nii.gz")
+
+
+@case("input-corrupt")
+def more_voxels_than_bytes(folder: Path) -> list[str]:
+    return header(folder, (40, "h", (3, 800, 800, 800)))
+
+
+@case("input-corrupt")
+def extension_that_goes_beyond_the_voxels(folder: Path) -> list[str]:
+    return header(folder, (108, "f", (352 + 64,)), (348, "B", (1,)), (352, "i", (1 << 30, 6)))
+
+
+@case("input-corrupt")
+def dimensions_that_end_the_process(folder: Path) -> list[str]:
+    """MetaIO writes over its own memory."""
+    (folder / "bad.mha").write_text("ObjectType = Image\nNDims = 100\nElementDataFile = LOCAL\n")
+    return given("bad.mha")
+
+
+@case("input-not-an-image")
+def voxels_in_several_files(folder: Path) -> list[str]:
+    text = "ObjectType = Image\nNDims = 3\nDimSize = 9 9 9\nElementType = MET_SHORT\nElementDataFile = "
+    (folder / "bad.mhd").write_text(text + "x%03d.raw 1 9 1\n")
+    return given("bad.mhd")
+
+
+@case("input-not-an-image")
+def voxels_as_text(folder: Path) -> list[str]:
+    text = "NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nencoding: text\n\n"
+    (folder / "bad.nrrd").write_text(text + "1 " * 729)
+    return given("bad.nrrd")
+
+
 @case("input-contrast-unknown")
 def neither_t1_nor_t2(folder: Path) -> list[str]:
     volume = good(folder)
