@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from mrsynth_training import config as configs
+from mrsynth_training import evaluation
 from mrsynth_training.batches import Batches
+from mrsynth_training.candidates import network
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.export import export
 from mrsynth_training.frameworks import NotFinite
@@ -19,9 +21,11 @@ from mrsynth_training.loop import Run, read_checkpoint
 from mrsynth_training.neighbours import neighbours, windows
 from mrsynth_training.slices import SliceStore, SubjectSlices, open_store, write_store
 from mrsynth_training.store_files import BRAIN, LESION
+from MRSynthLib.desktop.card import card_html
 from MRSynthLib.engine import intensity
 from MRSynthLib.engine.preparation import prepare
 from MRSynthLib.engine.synthesis import Synthesizer, other
+from MRSynthLib.engine.terminal import card_text
 from MRSynthLib.engine.volume import Volume
 
 Brain = Callable[[int], tuple[Volume, Volume, np.ndarray]]
@@ -354,6 +358,18 @@ def test_the_engine_gives_the_trainers_own_voxels(name, store, tmp_path, first_s
         expected = intensity.to_output(prepared.restored(made))
         assert expected.std() > 20
         assert np.abs(result.volume.voxels.astype(int) - expected).max() <= 1  # of 1000: rounding
+
+
+def test_a_checkpoint_of_one_direction_is_scored_and_shown_in_that_alone(store, tmp_path, studies):
+    run = start(experiment("cyclegan"), store, tmp_path / "run")
+    run.save()
+    path = tmp_path / "back.safetensors"
+    card = export(run.folder, path, name="back", direction="t2_to_t1")[0].card
+    (results,) = evaluation.evaluate([network(str(path), "cpu")], studies, subjects=["B"], protocols=["paper"])
+    assert [entry["direction"] for entry in results["subjects"]] == ["t2_to_t1"]
+    assert results["failures"] == {}
+    assert "T2w -> T1w" in card_text(card, str(path))
+    assert "T2w → T1w" in card_html(card)
 
 
 def test_exports_name_their_direction_and_refuse_a_wrong_one(store, tmp_path):

@@ -21,7 +21,8 @@ def card_html(card: Mapping[str, Any]) -> str:
     card : mapping
         As `MRSynthLib.engine.checkpoint.read_card` returns it.
     """
-    contrasts = " ↔ ".join(weighting(contrast) for contrast in card["contrasts"])
+    arrow = " → " if len(card.get("directions", ())) == 1 else " ↔ "
+    contrasts = arrow.join(weighting(contrast) for contrast in card["contrasts"])
     failures = card["known_failures"] or [_("None are recorded, which does not mean that there are none.")]
     parts = [
         f"<h3>{escape(str(card['name']))}</h3>",
