@@ -111,7 +111,7 @@ def _cells(table: Residuals) -> tuple[NDArray[np.int64], ...]:
     return index[:, 0], index[:, 1], index[:, 2]
 
 
-def cross_validate(tables: Sequence[Residuals], *, units: int = calibration_fit.UNITS) -> list[dict[str, Any]]:
+def cross_validate(tables: Sequence[Residuals]) -> list[dict[str, Any]]:
     """Scores of the map for every volume, with regression and interval from all other patients.
 
     Returns
@@ -134,7 +134,7 @@ def cross_validate(tables: Sequence[Residuals], *, units: int = calibration_fit.
             rest = [table for table in own if table.about["patient"] != patient]
             if not rest:
                 continue
-            direction, mean_map = calibration_fit.calibrate(rest, units=units), MeanMap(rest)
+            direction, mean_map = calibration_fit.calibrate(rest), MeanMap(rest)
             rows += [_scored(direction, mean_map, table) for table in own if table.about["patient"] == patient]
     return rows
 
@@ -142,9 +142,12 @@ def cross_validate(tables: Sequence[Residuals], *, units: int = calibration_fit.
 def _scored(direction: reliability.Direction, mean_map: MeanMap, table: Residuals) -> dict[str, Any]:
     drawn, error = table.drawn, table.error
     expected, half = direction.expected(table.features), calibration_fit.half_width(direction, table)
+    made = table.features[:, NAMES.index("synthetic")]
     maps = {
         MAP: expected,
-        "predicted intensity": table.features[:, NAMES.index("synthetic")],
+        "predicted intensity": made,
+        "predicted darkness": 1 - made,
+        "texture of source": table.features[:, NAMES.index("source_texture_wide")],
         "mean error map": mean_map(table),
         **table.candidates,
     }

@@ -1,11 +1,10 @@
-"""The fit of a reliability map: a small regression of the error's size, and conformal quantiles of what it leaves."""
+"""The fit of a reliability map: a regression of the error's size, and conformal quantiles of what it leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mrsynth_training.calibration_data import Residuals
@@ -15,9 +14,9 @@ from MRSynthLib.engine.reliability_features import NAMES
 from MRSynthLib.engine.reliability_priors import Prior
 
 LEVEL = 0.9
-UNITS = 10  # hidden; 0 for a linear regression of the logarithm
-PER_VOLUME = 6000
-STEPS, RATE, DECAY = 400, 0.03, 1e-3
+PER_VOLUME = 4000
+STEPS = 30
+RIDGE = 0.01  # on standardised features
 FLOOR = 0.004  # added to errors, so that voxels right by chance do not rule the logarithm
 OUTER = 0.5  # percent of voxels at either end of a feature that are clipped
 LIMITS = {"intensity": (1.0, 1.0), "texture": (0.3, 0.3)}  # of the priors' tables
@@ -27,11 +26,12 @@ Values = NDArray[np.float32]
 
 def priors(tables: Sequence[Residuals]) -> dict[str, Prior]:
     """What the target ought to be like by the source, from the references of all volumes, each counting the same."""
-    chosen = [table.features[table.drawn] for table in tables]
-    weight = np.concatenate([np.full(len(part), 1 / len(part)) for part in chosen])
+    parts = [_drawn(table, 0, lesion=False) for table in tables]
+    chosen = [table.features[index] for table, index in zip(tables, parts, strict=True)]
+    weight = np.concatenate([np.full(len(index), 1 / len(index)) for index in parts])
     truth = {
-        "intensity": np.concatenate([table.reference[table.drawn] for table in tables]),
-        "texture": np.concatenate([table.reference_texture[table.drawn] for table in tables]),
+        "intensity": np.concatenate([table.reference[index] for table, index in zip(tables, parts, strict=True)]),
+        "texture": np.concatenate([table.reference_texture[index] for table, index in zip(tables, parts, strict=True)]),
     }
     measured = np.concatenate(chosen)
     return {
@@ -40,14 +40,12 @@ def priors(tables: Sequence[Residuals]) -> dict[str, Prior]:
     }
 
 
-def regression(
-    tables: Sequence[Residuals], known: Mapping[str, Prior], *, units: int = UNITS, seed: int = 0
-) -> Regression:
+def regression(tables: Sequence[Residuals], known: Mapping[str, Prior], *, seed: int = 0) -> Regression:
     """Fit the expected absolute error.
 
     Likelihood of a Laplace distribution, whose scale is the expected absolute error, with an offset for each volume:
     how bright a scanner makes the target is unknown, moves whole volumes, and is not what features can tell. Each
-    volume counts the same.
+    volume counts the same. Fisher scoring, whose matrix is the same in every step.
 
     Parameters
     ----------
@@ -55,53 +53,40 @@ def regression(
         Of one direction.
     known : mapping
         The priors.
-    units : int
-        Of the hidden layer.
     seed : int
+        Of the draw of voxels.
     """
-    torch.manual_seed(seed)
     parts = [_drawn(table, seed) for table in tables]
     raw = np.concatenate([table.features[index] for table, index in zip(tables, parts, strict=True)])
     measured = with_priors(raw, known)
-    error = np.concatenate([table.error[index] for table, index in zip(tables, parts, strict=True)])
-    volume = np.repeat(np.arange(len(parts)), [len(index) for index in parts])
+    error = np.concatenate([table.error[index] for table, index in zip(tables, parts, strict=True)]).astype(np.float64)
     weight = np.concatenate([np.full(len(index), 1 / len(index)) for index in parts]) / len(parts)
+    volume = np.repeat(np.eye(len(parts)), [len(index) for index in parts], axis=0)
     low, high = np.percentile(measured, [OUTER, 100 - OUTER], axis=0)
-    clipped = np.clip(measured, low, high)
+    clipped = np.clip(measured, low, high).astype(np.float64)
     mean, spread = clipped.mean(axis=0), clipped.std(axis=0) + 1e-6
-    x, e, w = (torch.tensor(array, dtype=torch.float32) for array in ((clipped - mean) / spread, error + FLOOR, weight))
-    v = torch.tensor(volume)
-    first, second = torch.nn.Linear(x.shape[1], units), torch.nn.Linear(units, 1)
-    torch.nn.init.constant_(second.bias, float(np.log(error.mean() + FLOOR)))
-    offsets = torch.zeros(len(parts), requires_grad=True)
-    optimiser = torch.optim.AdamW([*first.parameters(), *second.parameters(), offsets], lr=RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    design = np.column_stack([(clipped - mean) / spread, volume])
+    count = clipped.shape[1]
+    penalty = np.diag([RIDGE] * count + [0.0] * len(parts))
+    matrix = design.T @ (weight[:, None] * design) + penalty
+    solution = np.concatenate([np.zeros(count), np.full(len(parts), np.log(error.mean() + FLOOR))])
     for _ in range(STEPS):
-        scale = second(torch.tanh(first(x)))[:, 0] + (offsets - offsets.mean())[v]
-        loss = (w * (scale + e * torch.exp(-scale))).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    hidden, bias, weights = (t.detach().double().numpy() for t in (first.weight, first.bias, second.weight[0]))
-    fitted = Regression(
-        low.astype(np.float32),
-        high.astype(np.float32),
-        (hidden / spread).astype(np.float32),
-        (bias - hidden @ (mean / spread)).astype(np.float32),
-        weights.astype(np.float32),
-        float(second.bias.detach()),
-    )
+        ratio = (error + FLOOR) * np.exp(-(design @ solution))
+        step = np.linalg.solve(matrix, design.T @ (weight * (ratio - 1)) - penalty @ solution)
+        solution += step / max(1.0, float(np.abs(step).max()))
+    weights = solution[:count] / spread
+    bias = float(solution[count:].mean() - mean @ weights)
+    fitted = Regression(low.astype(np.float32), high.astype(np.float32), weights.astype(np.float32), bias)
     # The mean of the map is to be the mean error: the offsets of volumes are symmetric in the logarithm only.
     gain = np.log(float((weight * error).sum()) / float((weight * fitted(measured)).sum()))
-    return Regression(fitted.low, fitted.high, fitted.hidden, fitted.hidden_bias, fitted.weights, fitted.bias + gain)
+    return Regression(fitted.low, fitted.high, fitted.weights, bias + float(gain))
 
 
-def _drawn(table: Residuals, seed: int) -> NDArray[np.intp]:
-    """Some voxels drawn from the brain, and all that were added from the lesion."""
+def _drawn(table: Residuals, seed: int, *, lesion: bool = True) -> NDArray[np.intp]:
+    """Some voxels drawn from the brain and, where wanted, all that were added from the lesion."""
     drawn = np.flatnonzero(table.drawn)
     some = np.random.default_rng(seed).permutation(drawn)[:PER_VOLUME]
-    return np.concatenate([some, np.flatnonzero(~table.drawn)])
+    return np.concatenate([some, np.flatnonzero(~table.drawn)]) if lesion else some
 
 
 def quantiles(tables: Sequence[Residuals], expected: Sequence[Values], level: float = LEVEL) -> dict[str, float]:
@@ -119,12 +104,27 @@ def quantiles(tables: Sequence[Residuals], expected: Sequence[Values], level: fl
     return found
 
 
-def calibrate(tables: Sequence[Residuals], *, units: int = UNITS) -> Direction:
-    """Fit priors, regression and quantiles of one direction."""
+def calibrate(tables: Sequence[Residuals]) -> Direction:
+    """Fit priors, regression and quantiles of one direction.
+
+    The scores of each volume for the quantiles are from a regression that was fitted to the other patients, as the
+    unseen volume's will be (cross-conformal prediction, Vovk 2015); with one patient, to itself.
+    """
+    patients = sorted({table.about["patient"] for table in tables})
+    expected: dict[int, Values] = {}
+    for patient in patients:
+        rest = [table for table in tables if table.about["patient"] != patient] or tables
+        predict = _predictor(rest)
+        expected |= {id(table): predict(table) for table in tables if table.about["patient"] == patient}
     known = priors(tables)
-    fitted = regression(tables, known, units=units)
-    expected = [fitted(with_priors(table.features, known)) for table in tables]
-    return Direction(known, fitted, quantiles(tables, expected))
+    fitted = regression(tables, known)
+    return Direction(known, fitted, quantiles(tables, [expected[id(table)] for table in tables]))
+
+
+def _predictor(tables: Sequence[Residuals]) -> Callable[[Residuals], Values]:
+    known = priors(tables)
+    fitted = regression(tables, known)
+    return lambda table: fitted(with_priors(table.features, known))
 
 
 def half_width(direction: Direction, table: Residuals) -> Values:

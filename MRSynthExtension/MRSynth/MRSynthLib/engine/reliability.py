@@ -32,52 +32,45 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Regression:
-    """Expected absolute error from features: a network with one hidden layer, for the logarithm.
+    """Expected absolute error from features: linear, for the logarithm.
 
     Attributes
     ----------
     low, high : ndarray, shape (features,)
         The features are clipped to what the calibration has seen. Where a prior is above that, the expected error
         grows in proportion.
-    hidden, hidden_bias : ndarray, shapes (units, features) and (units,)
-    weights : ndarray, shape (units,)
+    weights : ndarray, shape (features,)
     bias : float
     """
 
     low: Array
     high: Array
-    hidden: Array
-    hidden_bias: Array
     weights: Array
     bias: float
 
     def __call__(self, measured: Array) -> Array:
         """Expected absolute error, shape (n,), of features of shape (n, features); the synthetic's 1.0 is 1."""
-        clipped = np.clip(measured, self.low, self.high)
-        logarithm = np.tanh(clipped @ self.hidden.T + self.hidden_bias) @ self.weights + np.float32(self.bias)
+        logarithm = np.clip(measured, self.low, self.high) @ self.weights + np.float32(self.bias)
         excess = np.maximum(measured[:, len(NAMES) :] / self.high[len(NAMES) :], 1).prod(axis=1)
         return np.asarray(np.exp(logarithm) * excess, dtype=np.float32)
 
     @classmethod
     def from_card(cls, entry: Mapping[str, Any]) -> Regression:
         """The regression as the card has it; ValueError, KeyError or TypeError where it is none."""
-        low, high, hidden, hidden_bias, weights = (
-            np.asarray(entry[name], dtype=np.float32) for name in ("low", "high", "hidden", "hidden_bias", "weights")
-        )
-        units = len(weights)
-        shapes = [low.shape, high.shape, hidden.shape, hidden_bias.shape, weights.shape]
-        count = len(FEATURES)
-        if shapes != [(count,), (count,), (units, count), (units,), (units,)]:
+        low, high, weights = (np.asarray(entry[name], dtype=np.float32) for name in ("low", "high", "weights"))
+        shapes = [low.shape, high.shape, weights.shape]
+        if shapes != [(len(FEATURES),)] * 3:
             raise ValueError(f"the regression has shapes {shapes}")
-        if not all(np.isfinite(array).all() for array in (low, high, hidden, hidden_bias, weights)):
+        bias = float(entry["bias"])
+        if not all(np.isfinite(numbers).all() for numbers in (low, high, weights, bias)):
             raise ValueError("the regression has numbers that are not finite")
         if not (high[len(NAMES) :] > 0).all():
             raise ValueError("the regression has priors that are never above 0")
-        return cls(low, high, hidden, hidden_bias, weights, float(entry["bias"]))
+        return cls(low, high, weights, bias)
 
     def to_card(self) -> dict[str, Any]:
         """The same for a card, with seven digits."""
-        arrays = {name: getattr(self, name) for name in ("low", "high", "hidden", "hidden_bias", "weights")}
+        arrays = {name: getattr(self, name) for name in ("low", "high", "weights")}
         rounded = {name: _rounded(array.tolist()) for name, array in arrays.items()}
         return {**rounded, "bias": _rounded(float(self.bias))}
 

@@ -57,14 +57,11 @@ class Prior:
         shape : tuple of 2 int
             Of the table.
         """
-        nodes = np.linspace(0, limits[1], shape[1])
-        step = limits[0] / (shape[0] - 1)
-        table = np.empty(shape)
-        for row in range(shape[0]):
-            distance = np.minimum(np.abs(np.minimum(given, limits[0]) - row * step) / step, 1)
-            # A little of all voxels, so that an empty row tells what is known without the source.
-            near = weight * (1 - distance) + 1e-3 * weight
-            table[row] = np.abs(true[:, None] - nodes).T @ near / near.sum()
+        rows, columns = np.linspace(0, limits[0], shape[0]), np.linspace(0, limits[1], shape[1])
+        apart = np.abs(np.minimum(given, limits[0])[:, None] - rows) / rows[1]
+        # A little of all voxels, so that an empty row tells what is known without the source.
+        near = weight[:, None] * (np.maximum(1 - apart, 0) + 1e-3)
+        table = near.T @ np.abs(true[:, None] - columns) / near.sum(axis=0)[:, None]
         return cls(limits[0], limits[1], table.astype(np.float32))
 
     @classmethod

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from conftest import phantom
+from dicom_series import T1, examination, write_series
 from engine_helpers import axes_of, grid, rotated, save_untrained, small_head
 from torch import Tensor, nn
 
@@ -33,16 +36,8 @@ def flat_prior() -> dict[str, Any]:
 def calibration(bias: float = np.log(0.05)) -> dict[str, Any]:
     """What a card holds: expected error exp(bias), brighter with the synthetic intensity; intervals twice that."""
     count = len(FEATURES)
-    hidden = np.zeros((1, count))
-    hidden[0, NAMES.index("synthetic")] = 1.0
-    regression = {
-        "low": [-1.0] * count,
-        "high": [2.0] * count,
-        "hidden": hidden.tolist(),
-        "hidden_bias": [0.0],
-        "weights": [1.0],
-        "bias": float(bias),
-    }
+    weights = [1.0 if name == "synthetic" else 0.0 for name in FEATURES]
+    regression = {"low": [-1.0] * count, "high": [2.0] * count, "weights": weights, "bias": float(bias)}
     quantiles = dict(zip(TISSUES, (2.0, 2.5, 3.0), strict=True))
     priors = {name: flat_prior() for name in reliability.PRIORS}
     direction = {"priors": priors, "regression": regression, "quantiles": quantiles}
@@ -143,20 +138,10 @@ def test_a_prior_is_the_mean_distance_from_the_references() -> None:
 def test_the_regression_is_its_formula_and_grows_beyond_what_was_seen() -> None:
     rng = np.random.default_rng(1)
     count = len(FEATURES)
-    regression = Regression(
-        np.zeros(count, np.float32),
-        np.ones(count, np.float32),
-        rng.normal(0, 0.2, (4, count)).astype(np.float32),
-        rng.normal(0, 0.2, 4).astype(np.float32),
-        rng.normal(0, 1, 4).astype(np.float32),
-        -2.5,
-    )
+    weights = rng.normal(0, 0.5, count).astype(np.float32)
+    regression = Regression(np.zeros(count, np.float32), np.ones(count, np.float32), weights, -2.5)
     row = rng.random(count).astype(np.float32)
-    hidden = [
-        np.tanh(sum(w * x for w, x in zip(unit, row, strict=True)) + b)
-        for unit, b in zip(regression.hidden, regression.hidden_bias, strict=True)
-    ]
-    expected = np.exp(sum(w * h for w, h in zip(regression.weights, hidden, strict=True)) - 2.5)
+    expected = np.exp(sum(w * x for w, x in zip(weights, row, strict=True)) - 2.5)
     assert regression(row[None])[0] == pytest.approx(expected, rel=1e-5)
     at_end, beyond = row.copy(), row.copy()
     at_end[len(NAMES)], beyond[len(NAMES)] = 1.0, 3.0  # a prior three times as high as any that was seen
@@ -192,7 +177,7 @@ def test_the_map_lies_on_the_grid_of_the_source(name: str, calibrated: Path) -> 
         assert found.voxels.dtype == np.int16
         assert np.array_equal(found.ijk_to_ras, volume.ijk_to_ras)
         assert not found.voxels[~inside].any()
-    expected = 50 * np.exp(np.tanh(made[inside]))
+    expected = 50 * np.exp(made[inside])
     np.testing.assert_allclose(result.reliability.voxels[inside], expected, atol=0.6)
     factors = result.interval.voxels[inside] / expected
     white, grey, fluid = (
@@ -239,7 +224,7 @@ def broken(change: str) -> Any:
     elif change == "no direction":
         del entry["directions"]["t1"]
     elif change == "not finite":
-        direction["regression"]["hidden_bias"] = [float("nan")]
+        direction["regression"]["bias"] = float("nan")
     elif change == "wrong shape":
         direction["regression"]["weights"] = [1.0, 2.0]
     elif change == "no interval":
@@ -285,7 +270,7 @@ def test_the_summary_counts_and_finds_the_places() -> None:
     centre = (affine @ np.array([10, 12, 10, 1.0]))[:3]
     assert np.linalg.norm(np.array(largest["centre_ras"]) - centre) <= 2.1
     assert 0.5 < largest["volume_ml"] < 3
-    assert largest["expected_error"] > 150
+    assert largest["expected_error"] > 100
     second = (affine @ np.array([24.5, 28.5, 4.5, 1.0]))[:3]
     assert any(np.linalg.norm(np.array(region["centre_ras"]) - second) < 6 for region in found["regions"])
 
@@ -353,3 +338,22 @@ def test_the_worker_hands_over_maps_and_summary(calibrated: Path, tmp_path: Path
     assert np.load(tmp_path / told["interval"]).dtype == np.int16
     assert told["info"]["trust"] == json.loads(json.dumps(result.trust))
     assert told["cycle"] is None
+
+
+def test_dicom_export_has_the_map_as_a_series_of_its_own(calibrated: Path, tmp_path: Path, capfd: Any) -> None:
+    from MRSynthLib.engine.cli import main
+
+    volume = phantom("t1")
+    write_series(tmp_path / "exam", volume.voxels, volume.ijk_to_ras, **{**examination(), **T1})
+    arguments = ["synthesize", str(tmp_path / "exam"), "-o", str(tmp_path / "out"), "--dicom", "--reliability-series"]
+    assert main([*arguments, "--model", str(calibrated), "--device", "cpu", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["series"] == [str(tmp_path / "out" / name) for name in ("synthetic", "expected-error")]
+    assert told["trust"]["summary"].endswith("expected to be off by more than 15 %")
+    back = read_volume(tmp_path / "out" / "expected-error")
+    made = one_thread(calibrated).synthesize(read_volume(tmp_path / "exam"), reliability=True).reliability
+    assert made is not None
+    assert np.array_equal(back.voxels, made.voxels)
+    image = pydicom.dcmread(next((tmp_path / "out" / "expected-error").iterdir()))
+    assert image.SeriesDescription.startswith("SYNTHETIC T2w from T1w, expected error")
+    assert image.ImageType[0] == "DERIVED"
