@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .. import __version__
-from . import batch_cli, dicom_cli, models_cli
+from . import batch_cli, dicom_cli, models_cli, screen_cli
 from .errors import InputError, OutputError
 from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals
 from .provenance import MAPS, description, facts, sidecar, sidecar_path
@@ -82,12 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--planes", choices=("axial", "three"), default="axial", help="three: the mean of passes in three planes")
     add("--reliability", type=Path, metavar="FILE", help="also write the expected error of each voxel")
     add("--interval", type=Path, metavar="FILE", help="also write half the width of the 90 %% interval")
-    add("--force", action="store_true", help="overwrite existing files (never the input)")
+    add("--force", action="store_true", help="go on where the screening refuses IN; also overwrite, as --overwrite")
+    add("--overwrite", action="store_true", help="overwrite existing files (never the input)")
     dicom_cli.add_options(synthesize)
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("--quiet", action="store_true", help="print errors only")
 
     batch_cli.add_command(commands, EXIT_CODES)
+    screen_cli.add_command(commands, EXIT_CODES)
     models_cli.add_commands(commands)
     commands.add_parser("demo", help="one brain through the whole job")
     return parser
@@ -182,6 +184,7 @@ def _run(volume: Volume, arguments: argparse.Namespace, bar: ProgressBar) -> Syn
         cycle=cycle,
         planes=arguments.planes,
         like=like,
+        force=arguments.force,
         reliability=reliability,
     ):
         if progress.message and not arguments.quiet:
@@ -225,7 +228,7 @@ def _check_targets(targets: Sequence[Path], arguments: argparse.Namespace) -> No
             if path.resolve() in [other.resolve() for other in targets[:number]]:
                 seen = f"'{path}' is named twice."
                 raise OutputError("output-exists", seen, "a name for each output.", "Choose another name.")
-            _check_target(path, sources, arguments.force)
+            _check_target(path, sources, arguments.force or arguments.overwrite)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle; ValueError: a NUL
         raise OutputError("output-not-writable", f"{error}.", "a name that a file can have.") from error
 
@@ -241,7 +244,7 @@ def _sources(arguments: argparse.Namespace) -> list[Path]:
     return [path for path in sources if path.exists()]
 
 
-def _check_target(path: Path, sources: Sequence[Path], force: bool) -> None:
+def _check_target(path: Path, sources: Sequence[Path], overwrite: bool) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise OutputError("output-folder-missing", f"There is no folder '{folder}'.", "an existing folder.")
@@ -250,8 +253,8 @@ def _check_target(path: Path, sources: Sequence[Path], force: bool) -> None:
         raise OutputError("output-not-writable", place, "a file in a folder to write to.")
     if path.exists() and any(path.samefile(source) for source in sources):
         raise OutputError("output-is-input", f"'{path}' belongs to the input.", "an output of its own.")
-    if os.path.lexists(path) and not force:  # also a link to nowhere
-        raise OutputError("output-exists", f"'{path}' is there already.", "a new name, or --force.")
+    if os.path.lexists(path) and not overwrite:  # also a link to nowhere
+        raise OutputError("output-exists", f"'{path}' is there already.", "a new name, or --overwrite.")
 
 
 def _write(
@@ -282,9 +285,7 @@ def _write(
     return {"output": str(targets[0]), "sidecar": str(targets[1]), **written, **facts(result)}
 
 
-def _write_all(
-    result: SynthesisResult, document: dict[str, Any], targets: Sequence[Path], maps: Sequence[str]
-) -> None:
+def _write_all(result: SynthesisResult, document: dict[str, Any], targets: Sequence[Path], maps: Sequence[str]) -> None:
     """Write image, sidecar and the maps named: all of them or none."""
     from .files import write_aside, write_volume
 

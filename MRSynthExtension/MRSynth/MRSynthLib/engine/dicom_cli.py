@@ -59,8 +59,8 @@ def wrong_usage(arguments: argparse.Namespace) -> str:
     if arguments.dicom and any(getattr(arguments, name) is not None for name in MAPS):
         named = ", ".join(f"--{name}" for name in MAPS)
         return f"{named} write files, and do not go with --dicom (see --cycle-series, --reliability-series)"
-    if arguments.dicom and arguments.force:
-        return "--force replaces a file, and does not go with --dicom"
+    if arguments.dicom and arguments.overwrite:
+        return "--overwrite replaces a file, and does not go with --dicom"
     if (arguments.dicom or arguments.series is not None) and _is(arguments.input.is_file):
         return "--dicom and --series need a folder with DICOM images as IN"
     return ""

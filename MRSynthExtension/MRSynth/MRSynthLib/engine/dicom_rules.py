@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .screening import contrast_of_tags
+from .screening_contrast import contrast_of_tags
 
 HEAD = {"", "BRAIN", "HEAD", "SKULL", "HEADNECK", "HEAD NECK", "NECK", "CEREBRUM", "WHOLEBODY"}
 NO_AGENT = {"", "NO", "NONE", "N", "WITHOUT", "NATIVE", "0"}

@@ -50,6 +50,11 @@ ERRORS: dict[str, ErrorKind] = {
     "input-planes": ErrorKind(
         "input", "The slices are too thick for passes in three planes.", "Run with --planes axial."
     ),
+    "input-screened": ErrorKind(
+        "input",
+        "The volume is no brain MR, lies otherwise than its header says, or has another contrast than T1 or T2.",
+        "Look at it with `mrsynth screen`; --force goes on nevertheless, --from t1 or t2 tells the contrast.",
+    ),
     "dicom-slices": ErrorKind(
         "input", "Slices of the series are missing, doubled or unevenly spaced.", "Export the whole series again."
     ),

@@ -13,6 +13,7 @@ import numpy as np
 
 from .checks import check_geometry, check_size, check_swelling, corrupt_file
 from .errors import InputError
+from .sidecar_tags import tags_beside
 from .volume import Volume
 
 NIFTI2_SIZE = (540).to_bytes(4, "little")  # what a NIfTI-2 file begins with, in its own byte order
@@ -46,7 +47,7 @@ def read(path: Path) -> Volume:
     except Exception as error:  # gzip, zlib, EOF and value errors of a truncated body
         raise corrupt_file(path, error) from error
     name = path.name[: path.name.lower().rindex(".nii")]
-    return Volume(voxels, image.affine, header=image.header.copy(), name=name)
+    return Volume(voxels, image.affine, header=image.header.copy(), name=name, metadata=tags_beside(path))
 
 
 def _check_header(path: Path) -> None:

@@ -43,6 +43,7 @@ class Prepared:
         What the result inside is made from, of the slices that come from the generator.
     contrast : Contrast
         What the source is.
+    screening : Screening
     warnings : tuple of str
     """
 
@@ -56,6 +57,7 @@ class Prepared:
     rows: NDArray[np.bool_]
     columns: NDArray[np.bool_]
     contrast: screening.Contrast
+    screening: screening.Screening
     warnings: tuple[str, ...]
 
     def window(self, chunk: NDArray[np.intp]) -> Window:
@@ -100,7 +102,9 @@ def other(contrast: str) -> str:
     return CONTRASTS[1 - CONTRASTS.index(contrast)]
 
 
-def prepare(volume: Volume, frame: str, *, source: str, target: str | None, mask: Volume | None) -> Prepared:
+def prepare(
+    volume: Volume, frame: str, *, source: str, target: str | None, mask: Volume | None, force: bool = False
+) -> Prepared:
     """Check a volume, find out what it is, and lay it out as slices.
 
     Parameters
@@ -108,13 +112,13 @@ def prepare(volume: Volume, frame: str, *, source: str, target: str | None, mask
     volume : Volume
     frame : {'native', 'paper'}
         Of the checkpoint.
-    source, target, mask
+    source, target, mask, force
         As `Synthesizer.steps` takes them.
 
     Raises
     ------
     InputError
-        See `checks.checked`; mask-empty, mask-off-grid, input-contrast-unknown.
+        See `checks.checked`; mask-empty, mask-off-grid, input-screened, input-contrast-unknown.
     """
     volume, warnings = checked(volume)
     seen = screening.look(volume)
@@ -124,7 +128,11 @@ def prepare(volume: Volume, frame: str, *, source: str, target: str | None, mask
         brain = inside & (volume.voxels > 0)
     if not brain.any():
         raise InputError("input-empty", "No voxel of brain is above 0.", "a brain MR volume.")
-    contrast, doubts = _direction(screening.guess_contrast(volume, brain), source, target)
+    screened = screening.screen(volume, seen, brain)
+    if not force:
+        _check_screened(screened, told=source in CONTRASTS)
+    guess = screened.source or screening.guess_contrast(volume, brain)
+    contrast, doubts = _direction(guess, source, target)
     unit = intensity.normalize(volume.voxels, intensity.brain_scale(volume.voxels, brain))
     unit *= inside
     space = standard_space.plan(volume, inside, frame)
@@ -140,8 +148,22 @@ def prepare(volume: Volume, frame: str, *, source: str, target: str | None, mask
         slices,
         *space.looked_at(inside),
         contrast,
-        (*warnings, *doubts),
+        screened,
+        (*warnings, *doubts, *screened.warnings),
     )
+
+
+def _check_screened(screened: screening.Screening, told: bool) -> None:
+    """Stop at what no synthesis should start from; a contrast that the user said is the user's.
+
+    Raises
+    ------
+    InputError
+        input-screened.
+    """
+    grave = [f.text for f in screened.findings if f.level == "refuse" and not (told and f.about == "contrast")]
+    if grave:
+        raise InputError("input-screened", " ".join(grave), "a T1 or T2 of a head or brain, laid as its header says.")
 
 
 def _direction(

@@ -55,6 +55,7 @@ def facts(result: SynthesisResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "stage_seconds": {stage: round(seconds, 3) for stage, seconds in result.stage_seconds.items()},
         "warnings": list(result.warnings),
+        "screening": None if result.screening is None else result.screening.document(),
         "like": None if result.curve is None else result.curve.document(),
         "planes": result.planes,
         "trust": result.trust,
@@ -116,6 +117,8 @@ def sidecar(
         "Warnings": known["warnings"],
         "Created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+    if result.screening is not None:
+        document["Screening"] = known["screening"]
     if mask is not None:
         document["BrainMask"] = {"Source": _relative(mask, output), "SHA256": mask_sha256}
     if like is not None:

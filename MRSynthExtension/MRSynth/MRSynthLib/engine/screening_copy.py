@@ -15,60 +15,65 @@ from .volume import Volume
 
 Array = NDArray[np.float32]
 
-CELL = 5.0  # mm
+CELL = 3.0  # mm
 
 
 @dataclass(frozen=True, eq=False)
 class Copy:
-    """Head or brain in cells of 5 mm.
+    """Head or brain in cells of 3 mm; x runs to the right, y to anterior, z to superior.
 
     Attributes
     ----------
     share : ndarray, shape (x, y, z)
-        How much of a cell is foreground, 0 to 1; x runs to the right, y to anterior, z to superior.
-    grey : ndarray, shape (x, y, z)
-        Intensity above the median of the foreground, over the distance from its 10th to its 90th percentile; within
-        -2 and 2, times the share.
+        How much of a cell is foreground, 0 to 1. Nothing but foreground is in the copy.
+    signal : ndarray, shape (x, y, z)
+        Mean intensity, over the median of the foreground; 0 outside.
     skull_stripped : bool
     """
 
     share: Array
-    grey: Array
+    signal: Array
     skull_stripped: bool
+
+    def depth(self) -> Array:
+        """Distance of cells from the surface of the foreground, in mm, above 0 inside."""
+        inside = sitk.GetImageFromArray((self.share > 0.5).astype(np.uint8))
+        # Around the field of view lies nothing.
+        padded = sitk.ConstantPad(inside, [1, 1, 1], [1, 1, 1], 0)
+        found = sitk.SignedMaurerDistanceMap(padded, insideIsPositive=True, squaredDistance=False)
+        return np.asarray(sitk.GetArrayFromImage(found)[1:-1, 1:-1, 1:-1] * np.float32(CELL))
 
 
 def copied(volume: Volume, seen: Look) -> Copy:
     """The small copy of a volume whose foreground is known."""
-    share, signal = _on_cells(
-        volume,
-        seen.foreground.astype(np.float32),
-        np.where(seen.foreground, np.maximum(volume.voxels, 0), 0).astype(np.float32),
-    )
+    inside = seen.foreground.astype(np.float32)
+    share, signal = _on_cells(volume, inside, np.maximum(volume.voxels, 0) * inside)
+    share, signal = (array[_box(share)] for array in (share, signal))
     tissue = signal[share > 0.5]
-    if not tissue.size:
-        return Copy(share, np.zeros_like(share), seen.skull_stripped)
-    low, middle, high = np.percentile(tissue, (10, 50, 90))
-    grey = (signal - np.float32(middle) * share) / np.float32(max(high - low, 1e-6 * max(high, 1e-6)))
-    return Copy(share, np.clip(grey, -2, 2), seen.skull_stripped)
+    middle = float(np.median(tissue)) if tissue.size else 1.0
+    return Copy(share, signal / np.float32(middle or 1.0), seen.skull_stripped)
 
 
 def averaged(voxels: NDArray[Any], steps: tuple[int, ...]) -> Array:
     """Means of blocks of so many voxels along each axis; what does not fill a block is left out."""
-    counts = [n // step for n, step in zip(voxels.shape, steps, strict=True)]
-    whole = voxels[tuple(slice(n * step) for n, step in zip(counts, steps, strict=True))]
-    (k, j, i), (a, b, c) = counts, steps
-    means: Array = whole.reshape(k, a, j, b, i, c).mean(axis=(1, 3, 5), dtype=np.float32)
-    return means
+    for axis, step in enumerate(steps):
+        if step > 1:
+            shape = list(voxels.shape)
+            shape[axis : axis + 1] = [shape[axis] // step, step]
+            whole = voxels.take(range(shape[axis] * step), axis) if voxels.shape[axis] % step else voxels
+            voxels = whole.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
+    return np.asarray(voxels, np.float32)
 
 
-def steps_for(volume: Volume, size: float) -> tuple[int, ...]:
-    """How many voxels along (k, j, i) make a block of about `size` mm."""
-    return tuple(max(1, min(round(size / mm), n)) for mm, n in zip(volume.spacing[::-1], volume.shape, strict=True))
+def _box(share: Array) -> tuple[slice, ...]:
+    """Where there is foreground; everything where there is none."""
+    ends = [np.flatnonzero((share > 0).any(axis=tuple(n for n in range(3) if n != axis))) for axis in range(3)]
+    return tuple(slice(int(each[0]), int(each[-1]) + 1) if each.size else slice(None) for each in ends)
 
 
 def _on_cells(volume: Volume, *arrays: Array) -> list[Array]:
     """Arrays on the volume's grid, averaged and sampled on cells along RAS that hold all of the volume."""
-    steps = steps_for(volume, CELL)
+    steps = tuple(max(1, min(round(CELL / mm), n)) for mm, n in zip(volume.spacing[::-1], volume.shape, strict=True))
     factors = np.array(steps[::-1], dtype=np.float64)
     affine = volume.ijk_to_ras[:3, :3] * factors
     first = volume.ijk_to_ras[:3, :3] @ ((factors - 1) / 2) + volume.ijk_to_ras[:3, 3]

@@ -17,6 +17,7 @@ from . import reliability as reliabilities
 from .devices import DeviceChoice
 from .errors import DeviceError
 from .preparation import CONTRASTS, SURE, Prepared, Window, in_plane, other, prepare
+from .screening import Screening
 from .standard_space import PLANES
 from .volume import Volume
 
@@ -58,6 +59,8 @@ class SynthesisResult:
         where asked for.
     trust : dict or None
         What the map says in short, see `reliability_summary.trust`.
+    screening : Screening or None
+        What was found of the source before the run.
     """
 
     volume: Volume
@@ -76,6 +79,7 @@ class SynthesisResult:
     reliability: Volume | None = None
     interval: Volume | None = None
     trust: dict[str, Any] | None = None
+    screening: Screening | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class _Wanted:
     planes: str
     like: Volume | None
     reliability: bool
+    force: bool
 
 
 @dataclass
@@ -167,10 +172,11 @@ class Synthesizer:
         planes: str = "axial",
         like: Volume | None = None,
         reliability: bool = False,
+        force: bool = False,
     ) -> SynthesisResult:
         """Run to the end; see `steps`."""
         options: dict[str, Any] = {"cycle": cycle, "planes": planes, "like": like, "reliability": reliability}
-        for progress in self.steps(volume, target, source=source, mask=mask, **options):
+        for progress in self.steps(volume, target, source=source, mask=mask, force=force, **options):
             if progress.result is not None:
                 return progress.result
         raise AssertionError("steps() ends with a result")
@@ -186,6 +192,7 @@ class Synthesizer:
         planes: str = "axial",
         like: Volume | None = None,
         reliability: bool = False,
+        force: bool = False,
     ) -> Iterator[Progress]:
         """Synthesize step by step; the run stops where the iteration does.
 
@@ -208,6 +215,8 @@ class Synthesizer:
             brightness by one monotone curve, see `likeness`.
         reliability : bool
             Also give the expected absolute error and the 90 % interval, see `reliability`.
+        force : bool
+            Go on where the screening refuses the volume; what it found is among the warnings.
 
         Yields
         ------
@@ -217,8 +226,8 @@ class Synthesizer:
         Raises
         ------
         InputError
-            See `checks.checked`; mask-empty, mask-off-grid, input-contrast-unknown; input-planes; reference-unusable,
-            reference-contrast.
+            See `checks.checked`; mask-empty, mask-off-grid, input-screened, input-contrast-unknown; input-planes;
+            reference-unusable, reference-contrast.
         ModelError
             model-direction; model-reliability: the checkpoint is not calibrated.
         DeviceError
@@ -228,12 +237,15 @@ class Synthesizer:
             raise ValueError(f"planes is {planes!r}; expected one of {tuple(PASSES)}")
         yield Progress(0.0, "prepare")
         with memory.kept():
-            yield from self._steps(volume, _Wanted(target, source, mask, cycle, planes, like, reliability), _Run())
+            wanted = _Wanted(target, source, mask, cycle, planes, like, reliability, force)
+            yield from self._steps(volume, wanted, _Run())
 
     def _steps(self, volume: Volume, wanted: _Wanted, run: _Run) -> Iterator[Progress]:
         begin = time.perf_counter()
         frame = self.checkpoint.card["frame"]
-        prepared = prepare(volume, frame, source=wanted.source, target=wanted.target, mask=wanted.mask)
+        prepared = prepare(
+            volume, frame, source=wanted.source, target=wanted.target, mask=wanted.mask, force=wanted.force
+        )
         self.checkpoint.check_direction(prepared.contrast.name, other(prepared.contrast.name), wanted.cycle)
         views = [prepared, *(in_plane(prepared, frame, plane) for plane in PASSES[wanted.planes][1:])]
         run.warnings += prepared.warnings
@@ -296,6 +308,7 @@ class Synthesizer:
             reliability=expected,
             interval=half,
             trust=None if expected is None else reliability_summary.trust(expected, prepared.brain),
+            screening=prepared.screening,
         )
         yield Progress(1.0, "restore", 0.0, result=result)
 

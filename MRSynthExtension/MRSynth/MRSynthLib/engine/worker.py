@@ -12,6 +12,8 @@ The request is a JSON object; paths in it are relative to its own folder.
     null, or an object with ``voxels`` and ``ijk_to_ras``, or with ``input``.
 ``like``
     The same: a volume whose brightness the result gets. Optional.
+``force``
+    Whether to go on where the screening refuses the volume; optional.
 ``model``, ``device``, ``precision``, ``source``, ``target``, ``cycle``, ``planes``, ``reliability``
     As `Synthesizer` takes them; optional.
 ``output_dir``
@@ -163,6 +165,7 @@ def run(request: Mapping[str, Any], folder: Path, emit: Emit, networks: Networks
         cycle=request.get("cycle", False),
         planes=request.get("planes", "axial"),
         like=None if like is None else _volume(like, folder),
+        force=request.get("force", False),
         reliability=request.get("reliability", False),
     ):
         emit("progress", fraction=progress.fraction, stage=progress.stage, seconds_left=progress.seconds_left)

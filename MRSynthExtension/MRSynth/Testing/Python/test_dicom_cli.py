@@ -103,7 +103,7 @@ def test_a_series_is_chosen_by_name(folder: Path, tiny_checkpoint: Path, capfd: 
         ["exam", "-o", "out", "--anonymize"],
         ["exam", "-o", "out", "--cycle-series"],
         ["exam", "-o", "out", "--dicom", "--cycle", "c.nii"],
-        ["exam", "-o", "out", "--dicom", "--force"],
+        ["exam", "-o", "out", "--dicom", "--overwrite"],
         ["file.nii", "-o", "out", "--dicom"],
         ["file.nii", "-o", "out.nii", "--series", "4"],
     ],
