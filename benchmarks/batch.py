@@ -122,7 +122,7 @@ def _timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
 
 
 def _cohort(folder: Path, size: int) -> dict[str, float]:
-    """Seconds for a simulated cohort: its plan, the plan of the resumed run, the report, and handing out its jobs.
+    """CPU seconds for a simulated cohort: its plan, the plan of the resumed run, the report, and handing out its jobs.
 
     The volumes are of a few voxels. Their results are not computed: files and records are laid down as jobs leave them.
     """
@@ -130,17 +130,17 @@ def _cohort(folder: Path, size: int) -> dict[str, float]:
         (folder / "in" / f"p{number:05d}").mkdir(parents=True)
         (folder / "in" / f"p{number:05d}" / "t1.nii").write_bytes(b"0" * 1000)
     settings = batch.settings_for(folder / "out", device="cpu", format=".nii")
-    begin = time.perf_counter()
+    begin = time.process_time()
     fresh, _ = batch.plan([folder / "in"], settings)
-    planned = time.perf_counter()
+    planned = time.process_time()
     assert len(fresh.jobs) == size, "all are missing"
     _lay_down(fresh, settings)
-    resumed_from = time.perf_counter()
+    resumed_from = time.process_time()
     resumed, _ = batch.plan([folder / "in"], settings)
-    resumed_at = time.perf_counter()
+    resumed_at = time.process_time()
     assert not resumed.jobs, "all are there"
     batch_report.write(resumed, settings, 0.0, "none")
-    reported = time.perf_counter()
+    reported = time.process_time()
     seconds = {"plan": planned - begin, "resume": resumed_at - resumed_from, "report": reported - resumed_at}
     shutil.rmtree(folder)
     if batch_workers.has_dask():
@@ -170,12 +170,12 @@ def _sidecar(job: Job) -> str:
 
 
 def _handed_out(plan: Plan) -> float:
-    """Seconds to send all jobs to two workers that do nothing with them, and to hear of each."""
+    """CPU seconds of command and scheduler to have two workers do nothing with each job, and to hear of it."""
     with batch_workers.Local("cpu", 2) as workers:
         warm = list(workers.run(nothing, [(-1, None)], lambda *_: None))
-        begin = time.perf_counter()
+        begin = time.process_time()
         count = sum(1 for _ in workers.run(nothing, plan.jobs.items(), lambda *_: None))
-        seconds = time.perf_counter() - begin
+        seconds = time.process_time() - begin
     assert (len(warm), count) == (1, len(plan.jobs)), "each job once"
     return seconds
 
@@ -200,7 +200,7 @@ def text(found: dict[str, Any]) -> str:
             f"  {who:<22} {each:6.2f} s per volume from start to end ({run['volumes']} volumes, "
             f"{run['threads']} threads each), {run['cpu'] / run['volumes']:.2f} CPU seconds"
         )
-    lines.append("Simulated cohorts, ms per examination:")
+    lines.append("Simulated cohorts, CPU milliseconds per examination:")
     for size, seconds in found["cohorts"].items():
         each = ", ".join(f"{what} {1000 * value / int(size):.2f}" for what, value in seconds.items())
         lines.append(f"  {int(size):>6} examinations: {each}")

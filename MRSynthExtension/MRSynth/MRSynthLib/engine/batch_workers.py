@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import signal
 import time
@@ -20,7 +21,7 @@ from .process import error_document
 if TYPE_CHECKING:
     from distributed import Client
 
-AHEAD = 4  # jobs per worker that the scheduler knows of; the rest waits here
+AHEAD = 16  # jobs per worker that the scheduler knows of; the rest waits here
 ATTEMPTS = 3  # workers that may die of one job
 TOPIC = "mrsynth-batch"
 _PATIENCE = 30.0  # seconds to reach a scheduler
@@ -231,13 +232,15 @@ def _run(
     done = as_completed()
 
     def supply() -> None:
-        while len(numbers) < AHEAD * count():
-            number, job = next(waiting, (None, None))
-            if number is None:
-                return
-            key = f"mrsynth-{number}-{run}"
-            numbers[key] = number
-            done.add(client.submit(_on_worker, work, job, (run, number), key=key, pure=False, retries=0))
+        room = AHEAD * count() - len(numbers)
+        if 2 * room < AHEAD * count():  # many at a time: each message to the scheduler has its price
+            return
+        items = list(itertools.islice(waiting, room))
+        if items:
+            keys = [f"mrsynth-{number}-{run}" for number, _ in items]
+            numbers.update(zip(keys, (number for number, _ in items), strict=True))
+            jobs, marks = [job for _, job in items], [(run, number) for number, _ in items]
+            done.update(client.map(_on_worker, [work] * len(items), jobs, marks, key=keys, pure=False, retries=0))
 
     def heard(event: tuple[Any, Any]) -> None:
         content = event[1]
