@@ -9,6 +9,7 @@ from mrsynth_training.errors import TrainingError
 from MRSynthLib.engine import screening
 from MRSynthLib.engine.volume import Volume
 
+SEED = 1
 LARGEST_SHIFT = 40.0  # mm; more between two contrasts of one session is a failed registration
 LARGEST_TURN = 25.0  # degrees
 RIM = 3.0  # mm
@@ -126,7 +127,7 @@ def _method(start: sitk.Transform, shrink: tuple[int, ...], smooth: tuple[float,
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(48)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.25)
+    method.SetMetricSamplingPercentage(0.25, SEED)  # without one, every call would sample and so register differently
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 100, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
