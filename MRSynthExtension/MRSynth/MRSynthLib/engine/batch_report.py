@@ -55,7 +55,8 @@ def write(plan: Plan, settings: Settings, seconds: float, workers: str) -> Path:
     with write_aside(document) as aside, aside.open("w", encoding="utf-8") as file:
         json.dump({**about, "examinations": entries}, file, indent=1, default=str)
         file.write("\n")
-    with write_aside(table) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+    # A file name may be no Unicode text.
+    with write_aside(table) as aside, aside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in one.items()} for one in entries)
