@@ -80,7 +80,7 @@ def compare(
             for contrast in CONTRASTS:
                 pair = load_pair(case, contrast)
                 begin = time.perf_counter()
-                plain = synthesizer.synthesize(pair.source, other(contrast), source=contrast).volume.voxels
+                plain = synthesizer.synthesize(pair.source, other(contrast), source=contrast, force=True).volume.voxels
                 run = Run(synthesizer, pair, plain, cases, trained, like or {})
                 about = {"subject": case.subject, "direction": pair.direction, "model": synthesizer.checkpoint.name}
                 made: list[Row] = [_scored("plain", pair, plain, time.perf_counter() - begin)]

@@ -24,8 +24,11 @@ def add(commands: Any) -> None:
     attack.set_defaults(command=_attack)
 
     trial = commands.add_parser("experiments", help="other ways to run a checkpoint as it is, against the plain one")
-    trial.add_argument("--models", nargs="+", required=True, help="each scores the subjects that it was not trained on")
-    trial.add_argument("--data", type=Path, required=True, help="folder with one sub-folder per study")
+    trial.add_argument("--models", nargs="+", default=[], help="each scores the subjects that it was not trained on")
+    trial.add_argument("--data", type=Path, help="folder with one sub-folder per study")
+    trial.add_argument(
+        "--residuals", type=Path, help="instead: of `calibrate --models`; what --like gives by several rules, at once"
+    )
     trial.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="only these")
     trial.add_argument(
         "--like", nargs="+", default=[], metavar="SUBJECT=REFERENCE", help="whose target contrast is the reference"
@@ -85,11 +88,16 @@ def _attack(options: argparse.Namespace) -> int:
 
 
 def _experiments(options: argparse.Namespace) -> int:
-    from mrsynth_training import experiments
+    from mrsynth_training import experiments, site_contrast
 
     like = dict(pair.split("=", 1) for pair in options.like if "=" in pair)
     if len(like) < len(options.like):
         options.parser.error("--like takes SUBJECT=REFERENCE")
+    if options.residuals:
+        print(site_contrast.table(site_contrast.compare(options.residuals, like)))
+        return 0
+    if not options.models or not options.data:
+        options.parser.error("give --models and --data, or --residuals")
     results = experiments.compare(
         options.models,
         options.data,

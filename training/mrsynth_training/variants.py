@@ -55,7 +55,8 @@ class Run:
     def again(self, source: Volume, *, planes: str = "axial") -> NDArray[np.int16]:
         """What is made of another source on any grid."""
         target = other(self.pair.contrast)
-        return self.synthesizer.synthesize(source, target, source=self.pair.contrast, planes=planes).volume.voxels
+        made = self.synthesizer.synthesize(source, target, source=self.pair.contrast, planes=planes, force=True)
+        return made.volume.voxels
 
 
 def flips(run: Run) -> NDArray[np.int16]:

@@ -111,16 +111,18 @@ def tissue_of(reference: Volume, target: str) -> Tissue:
     seen = screening.look(reference)
     if np.count_nonzero(seen.brain) < LEAST_TISSUE:
         raise InputError("reference-unusable", "The reference shows no brain.", f"a {target.upper()} of a brain.")
-    contrast = screening.guess_contrast(reference, seen.brain)
-    if contrast.name != target:
+    found = screening.screen(reference, seen)
+    if found.source is None:
+        raise InputError("reference-unusable", f"The reference: {found.reasons[0]}", f"a {target.upper()} of a brain.")
+    if found.contrast != target:
         raise InputError(
             "reference-contrast",
-            f"The reference looks like {contrast.name.upper()}: {contrast.reason}.",
+            f"The reference looks like {found.reasons[0]}.",
             f"a {target.upper()}, as the result will be.",
         )
     unit = intensity.normalize(reference.voxels, intensity.brain_scale(reference.voxels, seen.brain))
     core = core_of(seen.brain, reference, seen.skull_stripped)
-    landmarks = (_landmark(unit, tissue, target, "reference") for tissue in (seen.brain, core))
+    landmarks = (landmark(unit[tissue], target, "reference") for tissue in (seen.brain, core))
     return Tissue(target, *landmarks, not seen.skull_stripped)
 
 
@@ -170,8 +172,8 @@ def fit(unit: NDArray[np.float32], brain: Mask, grid: Volume, skull_stripped: bo
     """
     whole = skull_stripped and not reference.whole_head
     tissue = brain if whole else core_of(brain, grid, skull_stripped)
-    landmark = _landmark(unit, tissue, reference.contrast, "result")
-    return between((landmark,), (reference.brain if whole else reference.core,))
+    before = landmark(unit[tissue], reference.contrast)
+    return between((before,), (reference.brain if whole else reference.core,))
 
 
 def between(before: tuple[float, ...], after: tuple[float, ...]) -> Curve:
@@ -193,10 +195,23 @@ def between(before: tuple[float, ...], after: tuple[float, ...]) -> Curve:
     return Curve(tuple(x for x, _ in kept[1:]), tuple(float(y) for y in levels))
 
 
-def _landmark(unit: NDArray[np.float32], tissue: Mask, contrast: str, name: str) -> float:
-    """Median of tissue without fluid and background."""
+def landmark(values: NDArray[np.float32], contrast: str, name: str = "result") -> float:
+    """Median of brain without fluid and background.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Of brain, in [0, 1].
+    contrast : {'t1', 't2'}
+    name : str
+        What they are of, for the error.
+
+    Raises
+    ------
+    InputError
+        reference-unusable: there are too few.
+    """
     low, high = FLUID[contrast]
-    values = unit[tissue]
     values = values[(values > low) & (values < high)]
     if values.size < LEAST_TISSUE:
         raise InputError("reference-unusable", f"The {name} has too little brain to be compared.", "a whole brain.")
