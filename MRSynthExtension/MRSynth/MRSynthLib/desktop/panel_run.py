@@ -112,7 +112,7 @@ class RunSection(Section):
                 like=choices.like,
                 planes=choices.planes,
                 reliability=choices.reliability and self.panel.model.calibrated,
-                force=bool(self.ui.forceCheckBox.checked),
+                force=self.panel.volumes.forced,
                 onProgress=self._on_progress,
                 onFinished=self._on_finished,
                 onError=self._on_error,

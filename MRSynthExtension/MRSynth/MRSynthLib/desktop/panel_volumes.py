@@ -35,7 +35,6 @@ class VolumesSection(Section):
         self.recognised: recognition.Recognised | None = None
         self.refusal = ""
         self._seen: tuple[object, ...] = ()
-        self.ui.forceCheckBox.setVisible(False)
         self.ui.forceCheckBox.connect("toggled(bool)", lambda on: self.panel.update())
         for direction in DIRECTIONS:
             self.ui.directionSelector.addItem("", direction)
@@ -57,13 +56,21 @@ class VolumesSection(Section):
             return _("Select a source volume first.")
         if self.refusal:
             return self.refusal
+        if self.recognised is not None and self.recognised.refusal and not self.forced:
+            return self.recognised.refusal
         if self.target is None and self.recognised is not None and not self.recognised.sure:
             return _("It is not clear whether the source is T1 or T2: choose the direction.")
         return ""
 
+    @property
+    def forced(self) -> bool:
+        """Whether the user goes on with a source that the screening refuses."""
+        return bool(self.ui.forceCheckBox.checked)
+
     def update(self) -> None:
         """Look at the source if it is another one, and say what was seen."""
         self._look()
+        self.ui.forceCheckBox.setVisible(bool(self.recognised and self.recognised.refusal))
         self.ui.recognisedLabel.setText(self.refusal or (self.recognised.text if self.recognised else ""))
         self.ui.recognisedLabel.setVisible(bool(self.ui.recognisedLabel.text))
         automatic = _("Automatic")
@@ -83,6 +90,7 @@ class VolumesSection(Section):
             return
         self._seen = seen
         self.recognised, self.refusal = None, ""
+        self.ui.forceCheckBox.setChecked(False)  # it was said of another volume
         if source is None:
             return
         try:

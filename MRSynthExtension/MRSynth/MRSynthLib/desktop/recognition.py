@@ -1,4 +1,4 @@
-"""What a volume looks like, in a sentence, before any run: the engine's own first look."""
+"""What a volume looks like, in some sentences, before any run: the engine's own screening."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class Recognised:
     reason : str
         What the contrast was told by.
     text : str
-        All of it in one sentence for the user.
+        All of it for the user: a sentence, and a line for each finding of the screening.
+    refusal : str
+        Why no synthesis should start from it; "" where nothing speaks against it that gravely.
     """
 
     contrast: str
@@ -48,6 +50,7 @@ class Recognised:
     spacing: tuple[float, float, float]
     reason: str
     text: str
+    refusal: str = ""
 
 
 def recognise(
@@ -78,8 +81,10 @@ def recognise(
         brain = inside & screening.without_background(volume.voxels) & (volume.voxels > 0)
     if not brain.any():
         raise InputError("input-empty", _("No voxel of brain is above 0."), "a brain MR volume.")
-    contrast = screening.guess_contrast(volume, brain)
+    screened = screening.screen(volume, seen, brain)
+    contrast = screened.source or screening.guess_contrast(volume, brain)
     sure = contrast.confidence >= SURE
+    told = _in_words(screened, contrast, sure, whole.spacing)
     return Recognised(
         contrast=contrast.name,
         confidence=contrast.confidence,
@@ -87,7 +92,8 @@ def recognise(
         skull_stripped=seen.skull_stripped,
         spacing=whole.spacing,
         reason=contrast.reason,
-        text=_in_words(contrast, sure, seen.skull_stripped, whole.spacing),
+        text="\n".join([told, *(f"⚠ {warning}" for warning in screened.warnings)]),
+        refusal=" ".join(finding.text for finding in screened.findings if finding.level == "refuse"),
     )
 
 
@@ -107,13 +113,18 @@ def _thinned(volume: Volume) -> Volume:
     return volume
 
 
-def _in_words(contrast: screening.Contrast, sure: bool, stripped: bool, spacing: tuple[float, float, float]) -> str:
+def _in_words(
+    screened: screening.Screening, contrast: screening.Contrast, sure: bool, spacing: tuple[float, float, float]
+) -> str:
     name, other = contrast.name.upper(), {"t1": "T2", "t2": "T1"}[contrast.name]
-    if sure:
+    percent, reason = round(100 * contrast.confidence), contrast.reason
+    if screened.contrast not in ("t1", "t2"):
+        name, percent = screening.NAMES[screened.contrast], round(100 * screened.confidence)
+        text, reason = _("Looks like {name} ({percent} % sure)"), ""
+    elif sure:
         text = _("Looks like {name} ({percent} % sure: {reason})")
     else:
         text = _("May be {name} or {other} ({percent} % for {name}: {reason})")
-    skull = _("skull-stripped") if stripped else _("with skull")
+    skull = _("skull-stripped") if screened.skull_stripped else _("with skull")
     size = " × ".join(f"{step:.1f}" for step in spacing)
-    told = text.format(name=name, other=other, percent=round(100 * contrast.confidence), reason=contrast.reason)
-    return f"{told}, {skull}, {size} mm"
+    return f"{text.format(name=name, other=other, percent=percent, reason=reason)}, {skull}, {size} mm"

@@ -136,6 +136,21 @@ def test_an_unusable_source_is_refused_in_words(widget: Any, phantom_t1: Volume)
     assert ui.recognisedLabel.visible and "All voxels" in ui.recognisedLabel.text
 
 
+def test_a_source_that_is_refused_can_be_forced(app: Any, widget: Any, phantom_t1: Volume) -> None:
+    voxels = np.random.default_rng(0).integers(1, 1000, phantom_t1.shape).astype(np.int16)
+    ui = widget.panel.ui
+    widget.panel.parameters.model = "tiny"
+    widget.panel.parameters.source = add(Volume(voxels, phantom_t1.ijk_to_ras, name="noise"))
+    assert ui.forceCheckBox.visible and not ui.runButton.enabled
+    assert "⚠" in ui.recognisedLabel.text and "noise" in ui.runButton.toolTip
+    ui.forceCheckBox.setChecked(True)
+    ui.directionSelector.setCurrentIndex(ui.directionSelector.findData("t1-to-t2"))
+    assert ui.runButton.enabled
+    assert run_to_end(app, widget) is not None
+    widget.panel.parameters.source = add(phantom_t1)
+    assert not ui.forceCheckBox.visible and not ui.forceCheckBox.checked and ui.runButton.enabled
+
+
 def test_label_maps_are_no_sources_but_masks(widget: Any) -> None:
     label_map = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "brain")
     ui = widget.panel.ui

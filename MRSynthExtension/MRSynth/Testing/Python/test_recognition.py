@@ -39,7 +39,8 @@ def test_contrast_skull_and_voxel_size_are_said(scene: Any, contrast: str, skull
 
 
 def test_it_is_what_the_run_will_see(scene: Any, phantom_t2: Volume) -> None:
-    here = screening.guess_contrast(phantom_t2, screening.look(phantom_t2).brain)
+    here = screening.screen(phantom_t2).source
+    assert here is not None
     seen = recognise(scene.AddNode(mrml.node_from_volume(phantom_t2)))
     assert (seen.contrast, seen.confidence, seen.reason) == (here.name, here.confidence, here.reason)
 
@@ -61,11 +62,28 @@ def test_a_mask_says_where_brain_is(scene: Any, phantom_t1: Volume, phantom_mask
     assert recognise(node).reason != masked.reason
 
 
+def screened(contrast: str, confidence: float, *findings: screening.Finding) -> screening.Screening:
+    source = screening.Contrast("t2", confidence, "half and half")
+    return screening.Screening(contrast, screening.verdict(findings), (), confidence, True, findings, source)
+
+
 def test_what_may_be_either_is_said_to_be_so(scene: Any, phantom_t1: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screening, "guess_contrast", lambda *_: screening.Contrast("t2", 0.55, "half and half"))
+    monkeypatch.setattr(screening, "screen", lambda *_: screened("t2", 0.55))
     seen = recognise(scene.AddNode(mrml.node_from_volume(phantom_t1)))
     assert not seen.sure
     assert seen.text.startswith("May be T2 or T1 (55 % for T2: half and half), ")
+
+
+def test_findings_are_lines_and_grave_ones_the_refusal(
+    scene: Any, phantom_t1: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = screening.Finding("refuse", "It looks like FLAIR.", "contrast"), screening.Finding("warn", "It is noisy.")
+    monkeypatch.setattr(screening, "screen", lambda *_: screened("flair", 0.97, *findings))
+    seen = recognise(scene.AddNode(mrml.node_from_volume(phantom_t1)))
+    first, *others = seen.text.splitlines()
+    assert first.startswith("Looks like FLAIR (97 % sure), skull-stripped")
+    assert others == ["⚠ It looks like FLAIR.", "⚠ It is noisy."]
+    assert seen.refusal == "It looks like FLAIR."
 
 
 def test_a_large_volume_is_thinned_out_and_seen_the_same(
