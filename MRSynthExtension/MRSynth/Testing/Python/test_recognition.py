@@ -57,9 +57,9 @@ def test_a_mask_says_where_brain_is(scene: Any, phantom_t1: Volume, phantom_mask
     voxels = np.where(phantom_mask, phantom_t1.voxels, np.where(phantom_t1.voxels > 0, 4000, 0)).astype(np.int16)
     node = scene.AddNode(mrml.node_from_volume(phantom_t1.replaced(voxels)))
     mask = scene.AddNode(mrml.node_from_volume(phantom_t1.replaced(phantom_mask)))
-    masked = screening.guess_contrast(phantom_t1.replaced(voxels), phantom_mask & (voxels > 0))
-    assert recognise(node, mask).reason == masked.reason
-    assert recognise(node).reason != masked.reason
+    masked, whole = recognise(node, mask), recognise(node)
+    assert masked.contrast == "t1" and masked.sure
+    assert masked.reason != whole.reason
 
 
 def screened(contrast: str, confidence: float, *findings: screening.Finding) -> screening.Screening:
@@ -77,13 +77,13 @@ def test_what_may_be_either_is_said_to_be_so(scene: Any, phantom_t1: Volume, mon
 def test_findings_are_lines_and_grave_ones_the_refusal(
     scene: Any, phantom_t1: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    findings = screening.Finding("refuse", "It looks like FLAIR.", "contrast"), screening.Finding("warn", "It is noisy.")
-    monkeypatch.setattr(screening, "screen", lambda *_: screened("flair", 0.97, *findings))
+    grave, slight = screening.Finding("refuse", "It is FLAIR.", "contrast"), screening.Finding("warn", "It is noisy.")
+    monkeypatch.setattr(screening, "screen", lambda *_: screened("flair", 0.97, grave, slight))
     seen = recognise(scene.AddNode(mrml.node_from_volume(phantom_t1)))
     first, *others = seen.text.splitlines()
     assert first.startswith("Looks like FLAIR (97 % sure), skull-stripped")
-    assert others == ["⚠ It looks like FLAIR.", "⚠ It is noisy."]
-    assert seen.refusal == "It looks like FLAIR."
+    assert others == ["⚠ It is FLAIR.", "⚠ It is noisy."]
+    assert seen.refusal == "It is FLAIR."
 
 
 def test_a_large_volume_is_thinned_out_and_seen_the_same(
