@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +66,7 @@ METHODS = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, brain: Brain) -> SliceStore:
+def store_folder(tmp_path_factory: pytest.TempPathFactory, brain: Brain) -> Path:
     """Four phantom patients with a lesion each, 4 mm pixels; the last one is for validation."""
     subjects = []
     for seed, name in enumerate(("P0", "P1", "P2", "P3")):
@@ -73,7 +76,12 @@ def store(tmp_path_factory: pytest.TempPathFactory, brain: Brain) -> SliceStore:
         record = {"subject": name, "patient": name, "group": name, "source": "computed", "licence": "CC0"}
         record["role"] = "validation" if name == "P3" else "train"
         subjects.append(SubjectSlices(images, mask, np.arange(len(images)), record))
-    return open_store(write_store(tmp_path_factory.mktemp("phantoms"), "native", subjects))
+    return write_store(tmp_path_factory.mktemp("phantoms"), "native", subjects)
+
+
+@pytest.fixture(scope="module")
+def store(store_folder: Path) -> SliceStore:
+    return open_store(store_folder)
 
 
 def experiment(name: str, **changes: object) -> configs.Config:
@@ -158,6 +166,42 @@ def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(name, store, tmp_p
     for key in tensors:
         for mine, other_one in zip(_leaves(whole[key]), _leaves(parts[key]), strict=True):
             assert torch.equal(mine, other_one), key
+
+
+SHARED = """
+import json, sys, torch
+from pathlib import Path
+from mrsynth_training import config
+from mrsynth_training.loop import Run
+from mrsynth_training.slices import open_store
+torch.set_num_threads(1)
+folder, store, first, contents = Path(sys.argv[1]), open_store(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+for content in contents:
+    options = {"init_from": first} if content["generator"]["name"] == "AutoContext" else {}
+    run = Run(config.from_dict(content), store, folder / content["name"], accelerator="cpu", **options)
+    losses = []
+    for run.step in range(run.total):
+        losses.append({k: float(v) for k, v in run._learn(run.draw()).items()})
+    if run.fabric.is_global_zero:
+        (folder / f"{content['name']}.json").write_text(json.dumps(losses))
+"""
+
+
+def test_two_processes_learn_what_one_learns_from_the_joint_batch(store, store_folder, tmp_path, first_stage):
+    names = ("cyclegan", "pix2pix", "neighbours", "auto_context")
+    changes = {"steps": 2, "batch_size": 4, "pool_size": 0}
+    contents = [experiment(name, **changes).as_dict() for name in names]
+    (tmp_path / "shared.py").write_text(SHARED)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [tmp_path / "shared.py", tmp_path, store_folder, first_stage, json.dumps(contents)]
+    ended = subprocess.run([*launch, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    for name in names:
+        alone = begun(name, store, tmp_path / "alone" / name, first_stage, **changes)
+        for step, together in enumerate(json.loads((tmp_path / f"{name}.json").read_text())):
+            alone.step = step
+            expected = {key: float(term) for key, term in alone.optimise(alone.draw()).items()}
+            assert together == pytest.approx(expected, rel=1e-4), f"{name}, step {step}"
 
 
 def _leaves(content: object) -> list[Tensor]:
