@@ -26,7 +26,7 @@ INTENDED_USE = (
 )
 KNOWN_FAILURES = (
     "Lesions may be hidden, altered or invented; tumour texture deviates most.",
-    "FLAIR, proton-density and contrast-enhanced T1 input is not detected and gives wrong output.",
+    "FLAIR, proton-density and contrast-enhanced T1 input gives wrong output; the screening sees most, not all of it.",
     "Intensities above the 99.5th percentile of brain are clipped: peaks of cerebrospinal fluid in T2 are cut off.",
     "The wanted scanner's brightness and contrast are unknown to the model: it makes an average of its training data.",
     "Slices are made one by one, so fine structure may change from slice to slice.",
