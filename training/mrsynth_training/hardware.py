@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from mrsynth_training.errors import TrainingError
 
-COMPILE = ("off", "default", "cuda-graphs")
-MODES = {"default": "default", "cuda-graphs": "reduce-overhead"}  # as torch.compile calls them
+OPTIONS = {"default": {"mode": "default"}, "cuda-graphs": {"mode": "reduce-overhead"}}  # of torch.compile
 # Largest difference of compiled modules: of outputs, absolute, and of gradients, relative to their norm.
 TOLERANCES = {"32-true": (1e-4, 1e-3), "bf16-mixed": (3e-2, 1e-1), "16-mixed": (1e-2, 3e-2)}
 
@@ -46,6 +45,7 @@ class TrainingFabric(Fabric):
         super().__init__(
             accelerator=accelerator, devices=count, num_nodes=nodes, strategy=strategy, precision=precision
         )
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape
         self.precision_name, self.compiled = precision, compiled
         self._pairs: list[tuple[nn.Module, nn.Module]] = []
 
@@ -55,7 +55,7 @@ class TrainingFabric(Fabric):
             module = with_joint_statistics(module, self.device)
         if self.compiled != "off":
             self._pairs.append((copy.deepcopy(module), module))
-            module.compile(mode=MODES[self.compiled])
+            module.compile(**OPTIONS[self.compiled])
         return super().setup(module, *optimizers, **options)
 
     def check_compiled(self, images: Tensor) -> list[str]:
