@@ -13,7 +13,7 @@ import torch
 from MRSynthLib.engine import DeviceError, checkpoint, devices, write_volume
 from MRSynthLib.engine.probe import _processor
 
-from . import machine, networks, report, training, whole_job
+from . import batch, machine, networks, report, training, whole_job
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -60,6 +60,7 @@ def measured(threads: int, repeats: int, jobs: int) -> dict[str, Any]:
             }
         large = write_volume(whole_job.enlarged(whole_job.brain(), whole_job.LARGE), Path(folder) / "large.nii.gz")
         found["large"] = whole_job.measure(large, "fp32", threads, 1)
+    found["batch"] = batch.measured(threads)
     found["by_threads"] = networks.by_threads("fp32", 128, threads)
     found["by_size"] = networks.by_size("fp32", (96, 128, 192, 256, 384))
     found["training"] = training.measure(threads)

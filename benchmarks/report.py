@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from . import batch
 from .networks import OURS
 from .whole_job import LARGE, SHAPE, STAGES
 
@@ -34,6 +35,7 @@ def text(report: Report) -> str:
         lines.append(f"  ms per slice by {label:<17} {each}")
     each = ", ".join(f"{n}: {seconds:.2f}" for n, seconds in report["by_slices"].items())
     lines.append(f"  s per volume by {'slices':<17} {each}")
+    lines.append("\n" + batch.text(report["batch"]))
     return "\n".join(lines)
 
 
