@@ -6,8 +6,9 @@ brain of the result from the clean source, moved in the same way, less that of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from scipy import ndimage
 
 from mrsynth_training.pairs import Pair
 from MRSynthLib.engine import standard_space
+from MRSynthLib.engine.standard_space import Axis
 from MRSynthLib.engine.volume import Volume
 
 NOISE = 0.10  # of the 99.5th percentile of brain, in both channels
@@ -88,31 +90,37 @@ def noisy(pair: Pair, rng: np.random.Generator) -> Attacked:
 
 
 def thick(pair: Pair, rng: np.random.Generator) -> Attacked:
-    """Slices of 6 mm, each the mean of those that it replaces."""
-    space = standard_space.plan(pair.source, pair.brain, "native")
-    axis, spacing = space.order[0], pair.source.spacing[::-1]
-    count = max(1, round(THICK / spacing[axis]))
-    return _blocks(pair, tuple(count if n == axis else 1 for n in range(3)))
+    """Slices of 6 mm, each the mean of what it replaces."""
+    axis = standard_space.canonical_axes(pair.source.ijk_to_ras)[0][0]
+    return _resampled(pair, [THICK if n == axis else step for n, step in enumerate(pair.source.spacing[::-1])])
 
 
 def coarse(pair: Pair, rng: np.random.Generator) -> Attacked:
-    """Voxels of 2 mm, each the mean of those that it replaces."""
-    return _blocks(pair, tuple(max(1, round(COARSE / step)) for step in pair.source.spacing[::-1]))
+    """Voxels of 2 mm, where they are smaller."""
+    return _resampled(pair, [max(COARSE, step) for step in pair.source.spacing[::-1]])
 
 
-def _blocks(pair: Pair, counts: tuple[int, ...]) -> Attacked:
-    """The volume with `counts` voxels along k, j, i made into one."""
+def _resampled(pair: Pair, spacing: Sequence[float]) -> Attacked:
+    """The volume on voxels of these sizes along k, j, i, mm, with antialiasing."""
+    before = [Axis(size, step) for size, step in zip(pair.source.shape, pair.source.spacing[::-1], strict=True)]
+    after = []
+    for axis, step in zip(before, spacing, strict=True):
+        size = max(5, int(axis.size * axis.spacing / step))
+        first = (axis.size - 1) * axis.spacing / 2 - (size - 1) * step / 2  # about the same middle
+        after.append(Axis(size, step, first))
+    weights = [standard_space.interpolation_weights(*both) for both in zip(before, after, strict=True)]
 
-    def mean(array: NDArray[np.floating]) -> Array:
-        whole = array[tuple(slice(n // c * c) for n, c in zip(array.shape, counts, strict=True))]
-        shape = [part for n, c in zip(whole.shape, counts, strict=True) for part in (n // c, c)]
-        return whole.reshape(shape).mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
+    def move(array: NDArray[Any]) -> Array:
+        moved = np.asarray(array, np.float32)
+        for axis, matrix in enumerate(weights):
+            moved = np.moveaxis(np.tensordot(matrix, moved, axes=(1, axis)), 0, axis)
+        return np.ascontiguousarray(np.maximum(moved, 0))
 
-    k, j, i = counts
-    change = np.diag([i, j, k, 1.0])
-    change[:3, 3] = [(i - 1) / 2, (j - 1) / 2, (k - 1) / 2]
-    source = Volume(mean(pair.source.voxels), pair.source.ijk_to_ras @ change)
-    return Attacked(source, mean, mean(pair.brain.astype(np.float32)) > 0.5)
+    k, j, i = ((new.start / old.spacing, new.spacing / old.spacing) for old, new in zip(before, after, strict=True))
+    change = np.diag([i[1], j[1], k[1], 1.0])
+    change[:3, 3] = [i[0], j[0], k[0]]
+    source = Volume(move(pair.source.voxels), pair.source.ijk_to_ras @ change)
+    return Attacked(source, move, move(pair.brain.astype(np.float32)) > 0.5)
 
 
 def half(pair: Pair, rng: np.random.Generator) -> Attacked:

@@ -253,11 +253,21 @@ def test_turning_is_by_20_degrees_about_the_middle_and_blocks_keep_their_place(p
     turned = np.argwhere(attacks.turned(pair, np.random.default_rng(0)).move(axis) > 0.5) - (k, j, i)
     direction = turned[np.argmax(np.linalg.norm(turned, axis=1))]
     assert np.degrees(np.arctan2(abs(direction[2]), abs(direction[1]))) == pytest.approx(20, abs=5)
-    thick = attacks.thick(pair, np.random.default_rng(0)).source
-    assert thick.spacing[2] == 6
-    first = (thick.ijk_to_ras @ (0, 0, 0, 1))[:3]
-    two = [(pair.source.ijk_to_ras @ (0, 0, n, 1))[:3] for n in (0, 1)]
-    assert first == pytest.approx(np.mean(two, axis=0))
+    thick = attacks.thick(pair, np.random.default_rng(0))
+    assert thick.source.spacing == pytest.approx((3, 3, 6))
+    middles = [
+        (volume.ijk_to_ras @ (*((n - 1) / 2 for n in volume.shape[::-1]), 1))[:3]
+        for volume in (pair.source, thick.source)
+    ]
+    assert middles[0] == pytest.approx(middles[1])
+    # Where the brain is, it stays: its middle in mm is the same.
+    places = [
+        volume.ijk_to_ras @ (*(axis.mean() for axis in np.nonzero(mask)[::-1]), 1)
+        for volume, mask in ((pair.source, pair.brain), (thick.source, thick.scored))
+    ]
+    assert places[0] == pytest.approx(places[1], abs=1.0)
+    fine = attacks.coarse(pair, np.random.default_rng(0)).source
+    assert fine.spacing == pytest.approx((3, 3, 3))  # coarser than 2 mm already
 
 
 # --- gate ---------------------------------------------------------------------------------
