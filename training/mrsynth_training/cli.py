@@ -111,6 +111,14 @@ def _parser() -> argparse.ArgumentParser:
 
     faithfulness_cli.add(commands)
 
+    screening = commands.add_parser("screening", help="how right the screening is, leaving one patient out")
+    screening.add_argument("data", type=Path, help="folder with one sub-folder per study (t1, t2, flair, t1c .nii.gz)")
+    screening.add_argument("-o", "--output", type=Path, help="JSON file to write")
+    screening.add_argument("--fit", type=Path, metavar="FILE", help="also write the numbers fitted to all volumes")
+    screening.add_argument("--phantoms", type=int, default=4, metavar="N", help="computed patients")
+    screening.add_argument("--others", type=int, default=10, metavar="N", help="things of each kind that are no brain")
+    screening.set_defaults(command=_screening)
+
     phantom = commands.add_parser("phantom", help="computed patients in BraTS' layout, or the module's sample data")
     wanted = phantom.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--subjects", type=int, metavar="N", help="write N patients with tumours")
@@ -213,6 +221,26 @@ def _export(options: argparse.Namespace) -> int:
         print(f"mrsynth-train: warning: {warning}", file=sys.stderr)
     size = checkpoint.path.stat().st_size / 1e6
     print(f"{checkpoint.path}: {checkpoint.name}, {size:.1f} MB, SHA-256 {checkpoint.sha256}")
+    return 0
+
+
+def _screening(options: argparse.Namespace) -> int:
+    import json
+
+    from mrsynth_training import screening_study
+    from MRSynthLib.engine.files import write_aside
+
+    results, model = screening_study.study(
+        options.data,
+        phantoms=options.phantoms,
+        others=options.others,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    for path, document in ((options.output, results), (options.fit, model.document())):
+        if path is not None:
+            with write_aside(path) as aside:
+                aside.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(screening_study.table(results["summary"]))
     return 0
 
 

@@ -97,11 +97,10 @@ def _of_contrast(suitable: Sequence[Series], wanted: str | None) -> list[tuple[S
 def _looks_like(series: Series) -> str | None:
     """T1 or T2 by the image itself; None where that is not clear."""
     try:
-        volume = load(series)
-        guess = screening.guess_contrast(volume, screening.look(volume).brain)
+        seen = screening.screen(load(series))
     except InputError:
         return None
-    return guess.name if guess.confidence >= SURE else None
+    return seen.contrast if seen.verdict != "refuse" and seen.confidence >= SURE else None
 
 
 def _rank(series: Series) -> tuple[float, int, int]:

@@ -128,7 +128,7 @@ def prepare(
         brain = inside & (volume.voxels > 0)
     if not brain.any():
         raise InputError("input-empty", "No voxel of brain is above 0.", "a brain MR volume.")
-    screened = screening.screen(volume, seen, brain)
+    screened = screening.screen(volume, seen, None if mask is None else brain)
     if not force:
         _check_screened(screened, told=source in CONTRASTS)
     guess = screened.source or screening.guess_contrast(volume, brain)

@@ -92,7 +92,7 @@ def screen(volume: Volume, seen: Look | None = None, brain: Mask | None = None) 
     seen : Look, optional
         What `look` found, where it was asked already.
     brain : ndarray of bool, shape (k, j, i), optional
-        Brain, where a mask says it.
+        Brain and fluid above 0, where a mask says it.
 
     Returns
     -------
@@ -100,18 +100,24 @@ def screen(volume: Volume, seen: Look | None = None, brain: Mask | None = None) 
     """
     seen = seen or look(volume)
     copy = copied(volume, seen)
-    depth = copy.depth()
+    # Where a mask says what is brain, the inside is looked at as if the skull had been stripped by it.
+    masked = brain is not None and brain is not seen.brain
+    within = copied(volume, Look(brain, brain, True)) if brain is not None and masked else copy
+    depth = within.depth()
     position = screening_pose.position(copy)
+    judged = screening_object.judged(copy)
     found = screening_tags.findings(volume.metadata, volume.header)
-    found += screening_object.findings(volume, copy, depth, position.match)
+    found += screening_object.findings(volume, copy, position.match)
+    if judged:
+        found += screening_object.tissue(within, depth)
     if verdict(found) == "refuse":
         reasons = tuple(finding.text for finding in _gravest_first(found))
         return Screening("other", "refuse", reasons, 0.99, seen.skull_stripped, tuple(_gravest_first(found)))
-    if screening_object.judged(copy):
+    if judged:
         found += screening_pose.findings(position)
-    contrast = _contrast(volume, seen.brain if brain is None else brain, copy, depth)
+    contrast = _contrast(volume, seen.brain if brain is None else brain, within, depth)
     found += _about_contrast(contrast)
-    found += screening_quality.findings(volume, seen, copy, depth)
+    found += screening_quality.findings(volume, seen, within, depth)
     found = _gravest_first(found)
     return Screening(
         contrast=contrast.name,

@@ -16,26 +16,24 @@ from .volume import Volume
 AIR_HU, TISSUE_HU = (-1100.0, -900.0), (-150.0, 150.0)
 AIR_SHARE, TISSUE_SHARE = 0.10, 0.03  # of all voxels
 
-RELATED = 0.30  # correlation of neighbours 3 mm apart; a head's is above 0.8, that of noise 0
+RELATED = 0.15  # correlation of neighbours 3 mm apart; a head's is above 0.7, that of noise 0
 FULL = 0.93  # of the field of view; a head leaves corners free
-SECTION = 38_000.0  # mm2 of a slice; heads have up to 30,000
+SECTION = 45_000.0  # mm2 of a slice; heads have up to 30,000, and ghosts of motion may widen them
 TUBE_LENGTH, TUBE_ENDS = 110.0, 0.6  # mm; section of both ends over the largest
 JUDGED_VOLUME, JUDGED_HEIGHT = 7e5, 90.0  # mm3, mm; the outlines of smaller brains and of slabs are not known
 LEAST_MATCH = 0.80  # correlation of the outline; of all heads, turned and cropped ones too, at least 0.88
 EVEN = 1.12  # 90th over 10th percentile deep inside; of brain at least 1.2
 DEEP = 22.0  # mm below the surface of the head; brain, not skull
-BRIGHT_RIM = 1.6  # median 4 to 14 mm below the surface over that of the inside: bone in CT; skull is dark in MR
+BRIGHT_RIM = 2.0  # median 4 to 14 mm below the surface over that of the inside: bone in CT; skull is dark in MR
 
 
-def findings(volume: Volume, copy: Copy, depth: Array, match: float) -> list[Finding]:
-    """What says that this is no brain MR.
+def findings(volume: Volume, copy: Copy, match: float) -> list[Finding]:
+    """What says by value, size and outline that this is no brain MR.
 
     Parameters
     ----------
     volume : Volume
     copy : Copy
-    depth : ndarray
-        Of the copy.
     match : float
         How well the outline fits that of a head or brain, in the best of all positions; see `screening_pose`.
     """
@@ -53,11 +51,9 @@ def findings(volume: Volume, copy: Copy, depth: Array, match: float) -> list[Fin
         return [Finding("refuse", f"A slice of the object has {section / 100:.0f} cm²: it is larger than a head.")]
     if height > TUBE_LENGTH and min(first, last) > TUBE_ENDS:
         return [Finding("refuse", "The object is as wide above and below as in the middle: a limb or trunk, no head.")]
-    if not judged(copy):
-        return []
-    if match < LEAST_MATCH:
+    if judged(copy) and match < LEAST_MATCH:
         return [Finding("refuse", f"The outline fits no head or brain, however it is turned ({match:.2f}).")]
-    return _tissue(copy, depth)
+    return []
 
 
 def judged(copy: Copy) -> bool:
@@ -104,7 +100,15 @@ def _sections(inside: Mask) -> tuple[float, float, float, float]:
     return largest, first, last, len(there) * CELL
 
 
-def _tissue(copy: Copy, depth: Array) -> list[Finding]:
+def tissue(copy: Copy, depth: Array) -> list[Finding]:
+    """What says by its inside that this is no brain MR, of an object that is `judged`.
+
+    Parameters
+    ----------
+    copy : Copy
+    depth : ndarray
+        Of the copy.
+    """
     deep = copy.signal[depth > (8.0 if copy.skull_stripped else DEEP)]
     if deep.size < 100:
         return []
