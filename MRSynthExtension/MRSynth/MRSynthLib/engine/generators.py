@@ -13,74 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .generator_parts import UPSAMPLING, Output, norm_of, resized, start_in_the_middle, upsampled
+
 BOTTLENECK = 4  # a dense layer's 1x1 convolution has 4 x growth channels (Huang et al. 2017, DenseNet-B)
 COMPRESSION = 2  # a transition halves the channels (DenseNet-C)
-RESIZING = ("nearest", "bilinear")
-UPSAMPLING = (*RESIZING, "transposed")
-
-
-def _norm(kind: str, channels: int) -> nn.Module:
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    if kind == "instance":
-        return nn.InstanceNorm2d(channels, affine=True)
-    if kind == "none":
-        return nn.Identity()
-    raise ValueError(f"norm is {kind!r}; expected 'batch', 'instance' or 'none'")
-
-
-def _resize(kind: str) -> nn.Upsample:
-    """To twice the height and width, without parameters."""
-    return nn.Upsample(scale_factor=2, mode=kind, align_corners=False if kind == "bilinear" else None)
-
-
-def _upsampling(kind: str, transposed: nn.ConvTranspose2d) -> nn.Module:
-    """To twice the size: by the transposed convolution given, or resized and then convolved 3x3 to its channels.
-
-    The latter leaves no checkerboard (Odena et al. 2016).
-    """
-    if kind not in UPSAMPLING:
-        raise ValueError(f"upsampling is {kind!r}; expected one of {UPSAMPLING}")
-    if kind == "transposed":
-        return transposed
-    return nn.Sequential(_resize(kind), nn.Conv2d(transposed.in_channels, transposed.out_channels, 3, padding=1))
-
-
-def _start_in_the_middle(last: nn.Module, output: Output) -> None:
-    """The clip passes no gradient outside [0, 1]: start within, so that no pixel is born dead."""
-    *_, last = last.modules()
-    assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
-    if not last.weight.is_meta:
-        assert last.bias is not None
-        inputs = last.weight.numel() // last.out_channels
-        nn.init.normal_(last.weight, std=min(0.01, 0.1 * inputs**-0.5))
-        nn.init.constant_(last.bias, 0.0 if output.kind == "sigmoid" else 0.3)
-
-
-class Output(nn.Module):
-    """The last activation, onto [0, 1].
-
-    ``relu_clip`` is the paper's: ReLU, then values above 1 set to 1. ``sigmoid`` and ``softclip`` are its smooth
-    alternatives (softclip is the difference of two softplus functions, linear between 0 and 1).
-    """
-
-    SHARPNESS = 20.0
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        if kind not in ("relu_clip", "sigmoid", "softclip"):
-            raise ValueError(f"output is {kind!r}; expected 'relu_clip', 'sigmoid' or 'softclip'")
-        self.kind = kind
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape, kept."""
-        if self.kind == "relu_clip":
-            return x.clamp(0.0, 1.0)
-        if self.kind == "sigmoid":
-            return torch.sigmoid(x)
-        above_0 = functional.softplus(x, beta=self.SHARPNESS)
-        above_1 = functional.softplus(x - 1.0, beta=self.SHARPNESS)
-        return above_0 - above_1
 
 
 class DenseLayer(nn.Module):
@@ -89,9 +25,9 @@ class DenseLayer(nn.Module):
     def __init__(self, channels: int, growth: int, norm: str) -> None:
         super().__init__()
         width = BOTTLENECK * growth
-        self.norm1 = _norm(norm, channels)
+        self.norm1 = norm_of(norm, channels)
         self.conv1 = nn.Conv2d(channels, width, 1, bias=norm == "none")
-        self.norm2 = _norm(norm, width)
+        self.norm2 = norm_of(norm, width)
         self.conv2 = nn.Conv2d(width, growth, 3, padding=1, bias=norm == "none")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,7 +42,7 @@ class ConvNorm(nn.Sequential):
 
     def __init__(self, channels: int, out: int, kernel: int, norm: str) -> None:
         convolution = nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=norm == "none")
-        super().__init__(convolution, _norm(norm, out), nn.ReLU())
+        super().__init__(convolution, norm_of(norm, out), nn.ReLU())
 
 
 class Transition(nn.Sequential):
@@ -114,7 +50,7 @@ class Transition(nn.Sequential):
 
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__(
-            _norm(norm, channels),
+            norm_of(norm, channels),
             nn.ReLU(),
             nn.Conv2d(channels, channels // COMPRESSION, 1, bias=norm == "none"),
             nn.AvgPool2d(2),
@@ -172,9 +108,9 @@ class DenseUNet(nn.Module):
                 skips.append(channels)
                 self.transitions.append(Transition(channels, norm))
                 channels //= COMPRESSION
-        self.bottom = nn.Sequential(_norm(norm, channels), nn.ReLU())
+        self.bottom = nn.Sequential(norm_of(norm, channels), nn.ReLU())
         # One for all levels, as it has no parameters; or one each.
-        self.upsampling = nn.ModuleList() if upsampling == "transposed" else _resize(upsampling)
+        self.upsampling = nn.ModuleList() if upsampling == "transposed" else resized(upsampling)
         self.decoder = nn.ModuleList()
         for skip in reversed(skips):
             width = max(skip // 2, BOTTLENECK * growth)
@@ -191,7 +127,7 @@ class DenseUNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
-        _start_in_the_middle(self.convolution2, self.output)
+        start_in_the_middle(self.convolution2, self.output)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""
@@ -232,18 +168,18 @@ class UNet(nn.Module):
             layers: list[nn.Module] = [] if level == 0 else [nn.LeakyReLU(0.2)]
             layers.append(nn.Conv2d(channels, width, 4, stride=2, padding=1))
             if level > 0:
-                layers.append(_norm(norm, width))
+                layers.append(norm_of(norm, width))
             self.down.append(nn.Sequential(*layers))
             channels = width
         self.up = nn.ModuleList()
         for width in [4 * base, 2 * base, base]:
-            up = _upsampling(upsampling, nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1))
-            self.up.append(nn.Sequential(nn.ReLU(), up, _norm(norm, width)))
+            up = upsampled(upsampling, nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1))
+            self.up.append(nn.Sequential(nn.ReLU(), up, norm_of(norm, width)))
             channels = 2 * width
-        last = _upsampling(upsampling, nn.ConvTranspose2d(channels, 1, 4, stride=2, padding=1))
+        last = upsampled(upsampling, nn.ConvTranspose2d(channels, 1, 4, stride=2, padding=1))
         self.last = nn.Sequential(nn.ReLU(), last)
         self.output = Output(output)
-        _start_in_the_middle(self.last, self.output)
+        start_in_the_middle(self.last, self.output)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""
@@ -264,10 +200,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
-            _norm(norm, channels),
+            norm_of(norm, channels),
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
-            _norm(norm, channels),
+            norm_of(norm, channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -290,19 +226,19 @@ class ResNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, base, 7, padding=3, padding_mode="reflect"),
-            _norm(norm, base),
+            norm_of(norm, base),
             nn.ReLU(),
         ]
         for width in (base, 2 * base):
-            layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), _norm(norm, 2 * width), nn.ReLU()]
+            layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), norm_of(norm, 2 * width), nn.ReLU()]
         layers += [ResidualBlock(4 * base, norm) for _ in range(blocks)]
         for width in (4 * base, 2 * base):
             transposed = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
-            layers += [_upsampling(upsampling, transposed), _norm(norm, width // 2), nn.ReLU()]
+            layers += [upsampled(upsampling, transposed), norm_of(norm, width // 2), nn.ReLU()]
         layers.append(nn.Conv2d(base, 1, 7, padding=3, padding_mode="reflect"))
         self.body = nn.Sequential(*layers)
         self.output = Output(output)
-        _start_in_the_middle(self.body, self.output)
+        start_in_the_middle(self.body, self.output)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W)."""
