@@ -133,7 +133,7 @@ def _run(synthesizer: Synthesizer, attacked: attacks.Attacked, pair: Pair) -> tu
     except MRSynthError as error:
         return error.code
     verdict = "" if result.screening is None else result.screening.verdict
-    return result.volume.voxels.astype(np.float32) / intensity.SCALE, verdict
+    return intensity.normalize(result.volume.voxels, intensity.SCALE), verdict
 
 
 def _loss(

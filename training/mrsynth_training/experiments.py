@@ -104,7 +104,7 @@ def _variant(name: str, run: Run) -> Row | None:
 
 
 def _scored(name: str, pair: Pair, voxels: NDArray[np.int16], seconds: float) -> Row:
-    made = np.clip(voxels.astype(np.float32) / intensity.SCALE, 0, 1)
+    made = intensity.normalize(voxels, intensity.SCALE)
     true, grid = pair.reference, pair.source
     full_true, full_made = (np.where(pair.scored, array, 0) for array in (true, made))
     paper = metrics.paper(full_true, full_made, pair.brain, grid)

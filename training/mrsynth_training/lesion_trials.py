@@ -88,9 +88,9 @@ def phantoms(seed: int, spacing: float = 1.0) -> list[Trial]:
     images = {name: _scanned(healthy, ill, tissues, scans[name], scanner) for name in ("t1", "t2")}
     trials = []
     for contrast, target in (("t1", "t2"), ("t2", "t1")):
-        sources, truths = images[contrast][0], images[target][1]
-        volumes = [Volume(voxels, grid.ijk_to_ras) for voxels in sources]
-        trials.append(Trial(f"phantom {seed}", contrast, *volumes, *truths, healthy.brain, lesions))
+        before, after = (Volume(voxels, grid.ijk_to_ras) for voxels in images[contrast][0])
+        truth, changed = images[target][1]
+        trials.append(Trial(f"phantom {seed}", contrast, before, after, truth, changed, healthy.brain, lesions))
     return trials
 
 

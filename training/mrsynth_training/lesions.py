@@ -153,8 +153,7 @@ def examined(trial: Trial, run: Synthesis, *, own: bool = False) -> list[Row]:
         Whether the lesions are the subject's own, so that there is no truth without them.
     """
     healthy, ill = (
-        np.clip(run(source, trial.contrast).astype(np.float32) / intensity.SCALE, 0, 1)
-        for source in (trial.healthy, trial.ill)
+        intensity.normalize(run(source, trial.contrast), intensity.SCALE) for source in (trial.healthy, trial.ill)
     )
     rows = []
     for lesion in trial.lesions:

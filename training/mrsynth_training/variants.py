@@ -126,7 +126,7 @@ VARIANTS: dict[str, Callable[[Run], NDArray[np.int16] | None]] = {
 def _liked(run: Run, case: Case) -> NDArray[np.int16]:
     target = other(run.pair.contrast)
     tissue = _tissue(case.t1 if target == "t1" else case.t2, target)
-    unit = run.plain.astype(np.float32) / intensity.SCALE
+    unit = intensity.normalize(run.plain, intensity.SCALE)
     seen = screening.look(run.pair.source)
     curve = likeness.fit(unit, seen.brain, run.pair.source, seen.skull_stripped, tissue)
     return intensity.to_output(curve(unit))

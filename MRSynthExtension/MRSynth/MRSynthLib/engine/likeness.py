@@ -122,8 +122,8 @@ def tissue_of(reference: Volume, target: str) -> Tissue:
         )
     unit = intensity.normalize(reference.voxels, intensity.brain_scale(reference.voxels, seen.brain))
     core = core_of(seen.brain, reference, seen.skull_stripped)
-    landmarks = (landmark(unit[tissue], target, "reference") for tissue in (seen.brain, core))
-    return Tissue(target, *landmarks, not seen.skull_stripped)
+    whole, deep = (landmark(unit[tissue], target, "reference") for tissue in (seen.brain, core))
+    return Tissue(target, whole, deep, not seen.skull_stripped)
 
 
 def core_of(brain: Mask, grid: Volume, skull_stripped: bool) -> Mask:
