@@ -158,8 +158,12 @@ def _collect(path: Path, collected: dict[tuple[str, ...], _Collected]) -> str:
         if not dicom_files.is_image(header):
             return ""
         frames = frames_of(header, path)
+    except MemoryError:
+        raise
     except (DamagedError, OSError) as error:
         return str(error) if preamble else ""  # without preamble: no DICOM after all
+    except Exception as error:  # pydicom converts a value when it is asked for, and raises nearly anything then
+        return f"{type(error).__name__}: {error}" if preamble else ""
     key = tuple(text(header, name) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"))
     series = collected.setdefault(key, _Collected(header))
     series.frames += frames

@@ -46,6 +46,7 @@ FOUND = (
     "gz/bomb/4 GB that the header claims",
     "gz/bomb/2 GB in an extension",
     "dicom-enhanced/lie/frames 100000, all described",
+    "dicom-enhanced/flips/bytes 0",
 )
 
 
