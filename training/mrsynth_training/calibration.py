@@ -143,7 +143,7 @@ def _scored(direction: reliability.Direction, mean_map: MeanMap, table: Residual
     drawn, error = table.drawn, table.error
     expected, half = direction.expected(table.features), calibration_fit.half_width(direction, table)
     made = table.features[:, NAMES.index("synthetic")]
-    maps = {
+    maps: dict[str, NDArray[Any]] = {
         MAP: expected,
         "predicted intensity": made,
         "predicted darkness": 1 - made,
@@ -234,6 +234,7 @@ def write_card(target: Path, tables: Sequence[Residuals], rows: Sequence[dict[st
         directions[contrast] = {
             "priors": {name: prior.to_card() for name, prior in fitted.priors.items()},
             "regression": fitted.regression.to_card(),
+            "sharpness": [round(value, 4) for value in fitted.sharpness],
             "quantiles": {name: round(value, 4) for name, value in fitted.quantiles.items()},
         }
     weights = sorted({table.about["weights_sha256"] for table in tables})

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from mrsynth_training.calibration_data import Residuals
 from mrsynth_training.calibration_scores import conformal_quantile
-from MRSynthLib.engine.reliability import PRIORS, TISSUES, Direction, Regression, with_priors
+from MRSynthLib.engine.reliability import (
+    PRIORS,
+    TISSUES,
+    Direction,
+    Regression,
+    sharpness,
+    texture_sums,
+    with_priors,
+)
 from MRSynthLib.engine.reliability_features import NAMES
 from MRSynthLib.engine.reliability_priors import Prior
 
@@ -118,7 +126,9 @@ def calibrate(tables: Sequence[Residuals]) -> Direction:
         expected |= {id(table): predict(table) for table in tables if table.about["patient"] == patient}
     known = priors(tables)
     fitted = regression(tables, known)
-    return Direction(known, fitted, quantiles(tables, [expected[id(table)] for table in tables]))
+    seen = [sharpness(texture_sums(table.features, table.drawn)) for table in tables]
+    widths = quantiles(tables, [expected[id(table)] for table in tables])
+    return Direction(known, fitted, widths, (min(seen), max(seen)))
 
 
 def _predictor(tables: Sequence[Residuals]) -> Callable[[Residuals], Values]:

@@ -25,6 +25,7 @@ TISSUES = ("csf", "grey", "white")
 PRIORS = {"intensity": ("source", "synthetic"), "texture": ("source_texture", "synthetic_texture")}
 FEATURES = (*NAMES, *(f"{name}_prior" for name in PRIORS))
 VERSION = 1
+UNUSUAL = 1.15  # times outside of what the calibration has seen, a result is doubted as a whole
 CHUNK = 8  # slices at a time, for the memory's sake
 ROUNDS, BINS = 30, 256  # of the clustering of tissue
 Array = NDArray[np.float32]
@@ -86,18 +87,23 @@ class Direction:
     regression : Regression
     quantiles : mapping
         For each of `TISSUES`, half the width of the interval over the expected error.
+    sharpness : tuple of 2 float
+        Between what values `sharpness` was in the volumes of the calibration.
     """
 
     priors: Mapping[str, Prior]
     regression: Regression
     quantiles: Mapping[str, float]
+    sharpness: tuple[float, float]
 
     def expected(self, measured: Array) -> Array:
         """Expected absolute error, shape (n,), of what `features` has measured, shape (n, len(NAMES))."""
         return self.regression(with_priors(measured, self.priors))
 
-    def maps(self, prepared: Prepared, synthetic: Array) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    def maps(self, prepared: Prepared, synthetic: Array) -> tuple[NDArray[np.int16], NDArray[np.int16], str]:
         """Expected absolute error and half the width of the interval, on the volume's grid in output units.
+
+        What speaks against the result as a whole comes with them, as a sentence or "".
 
         Parameters
         ----------
@@ -109,16 +115,32 @@ class Direction:
         expected, half = np.zeros_like(synthetic), np.zeros_like(synthetic)
         slices = slices_of(prepared, synthetic)
         bounds = tissue_bounds(prepared, synthetic)
+        brain = prepared.space.to_model(prepared.brain.astype(np.float32)) > 0.5
+        sums = np.zeros(2)
         factors = np.array([self.quantiles[name] for name in TISSUES], dtype=np.float32)
         for first in range(0, len(synthetic), CHUNK):
             chunk = slice(first, first + CHUNK)
             part = slices.part(chunk)
             if not part.inside.any():
                 continue
-            errors = self.expected(features(part))
+            measured = features(part)
+            errors = self.expected(measured)
             expected[chunk][part.inside] = errors
+            sums += texture_sums(measured, brain[chunk][part.inside])
             half[chunk][part.inside] = errors * factors[tissue(prepared, part, bounds)]
-        return intensity.to_output(prepared.restored(expected)), intensity.to_output(prepared.restored(half))
+        maps = (intensity.to_output(prepared.restored(each)) for each in (expected, half))
+        return (*maps, self.doubt(sharpness(sums)))  # type: ignore[return-value]
+
+    def doubt(self, seen: float) -> str:
+        """What speaks against a result of this sharpness; "" where nothing does."""
+        low, high = self.sharpness[0] / UNUSUAL, self.sharpness[1] * UNUSUAL
+        if low <= seen <= high:
+            return ""
+        what = "blurred" if seen < low else "noisy or doubled"
+        return (
+            f"The result looks {what}: its texture is {seen:.2f} times the source's, where the calibration has seen "
+            f"{self.sharpness[0]:.2f} to {self.sharpness[1]:.2f}. The reliability map does not hold for it."
+        )
 
 
 def of_card(card: Mapping[str, Any], source: str, checkpoint: str) -> Direction:
@@ -148,7 +170,10 @@ def of_card(card: Mapping[str, Any], source: str, checkpoint: str) -> Direction:
         if not all(0 < quantile < np.inf for quantile in quantiles.values()):
             raise ValueError(f"the quantiles are {quantiles}")
         priors = {name: Prior.from_card(direction["priors"][name]) for name in PRIORS}
-        return Direction(priors, Regression.from_card(direction["regression"]), quantiles)
+        low, high = (float(value) for value in direction["sharpness"])
+        if not 0 < low <= high < np.inf:
+            raise ValueError(f"the sharpness is from {low} to {high}")
+        return Direction(priors, Regression.from_card(direction["regression"]), quantiles, (low, high))
     except (KeyError, TypeError, ValueError) as error:
         seen = f"The calibration of the checkpoint '{checkpoint}' cannot be used: {error}."
         raise ModelError("model-reliability", seen, expected) from error
@@ -159,6 +184,17 @@ def with_priors(measured: Array, priors: Mapping[str, Prior]) -> Array:
     pairs = {name: (NAMES.index(given), NAMES.index(made)) for name, (given, made) in PRIORS.items()}
     values = [priors[name](measured[:, given], measured[:, made]) for name, (given, made) in pairs.items()]
     return np.column_stack([measured, *values])
+
+
+def texture_sums(measured: Array, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Sums of the source's and the synthetic's texture over chosen rows of features, for `sharpness`."""
+    columns = [NAMES.index("source_texture"), NAMES.index("synthetic_texture")]
+    return np.asarray(measured[chosen][:, columns].sum(axis=0, dtype=np.float64))
+
+
+def sharpness(sums: NDArray[np.float64]) -> float:
+    """Texture of the synthetic over that of the source, in the brain: tells a blurred result."""
+    return float(sums[1] / sums[0]) if sums[0] > 0 else 0.0
 
 
 def doubts(planes: str, like: bool) -> tuple[str, ...]:
@@ -187,7 +223,7 @@ def tissue_bounds(prepared: Prepared, synthetic: Array) -> NDArray[np.float64]:
     The T1 is the source or the result, whichever it is. Slices that were not made do not count.
     """
     brain = prepared.space.to_model(prepared.brain.astype(np.float32)) > 0.5
-    brain &= synthetic.any(axis=(1, 2))[:, None, None]
+    brain &= np.asarray(synthetic.any(axis=(1, 2)))[:, None, None]
     t1 = _t1(prepared, prepared.slices, synthetic)[brain]
     count, edges = np.histogram(t1, bins=BINS, range=(0, 1))
     return three_means(count, (edges[1:] + edges[:-1]) / 2)

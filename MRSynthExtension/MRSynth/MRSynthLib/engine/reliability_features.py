@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class Slices:
         return Slices(self.source[index], self.synthetic[index], self.inside[index], self.below[index], self.pixel)
 
 
-def box_sum(images: NDArray[np.floating], reach: Sequence[int]) -> NDArray[np.float64]:
+def box_sum(images: NDArray[Any], reach: Sequence[int]) -> NDArray[np.float64]:
     """Sum over the rectangle of ``2 * reach + 1`` rows and columns around each pixel; beyond the border lies 0.
 
     Parameters

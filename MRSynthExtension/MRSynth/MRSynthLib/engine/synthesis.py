@@ -289,7 +289,11 @@ class Synthesizer:
         expected = half = None
         if calibration is not None:
             begin = time.perf_counter()
-            expected, half = (volume.replaced(voxels) for voxels in calibration.maps(prepared, synthetic))
+            *maps, doubt = calibration.maps(prepared, synthetic)
+            expected, half = (volume.replaced(voxels) for voxels in maps)
+            if doubt:
+                run.warnings.append(doubt)
+                yield Progress(STAGES["restore"], "restore", message=doubt)
             run.spent("reliability", begin)
         result = SynthesisResult(
             volume=made,

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from conftest import phantom
+from conftest import SPACING, phantom, phantom_labels
 from dicom_series import T1, examination, write_series
 from engine_helpers import axes_of, grid, rotated, save_untrained, small_head
 from torch import Tensor, nn
 
 from MRSynthLib.engine import reliability
-from MRSynthLib.engine.checkpoint import read_card
+from MRSynthLib.engine.checkpoint import find, read_card
 from MRSynthLib.engine.errors import ModelError
 from MRSynthLib.engine.files import read_volume, write_volume
+from MRSynthLib.engine.preparation import prepare
 from MRSynthLib.engine.reliability import FEATURES, TISSUES, Regression
 from MRSynthLib.engine.reliability_features import EDGE, NAMES, NEAR, Slices, box_sum, features
 from MRSynthLib.engine.reliability_priors import Prior
@@ -40,7 +41,7 @@ def calibration(bias: float = np.log(0.05)) -> dict[str, Any]:
     regression = {"low": [-1.0] * count, "high": [2.0] * count, "weights": weights, "bias": float(bias)}
     quantiles = dict(zip(TISSUES, (2.0, 2.5, 3.0), strict=True))
     priors = {name: flat_prior() for name in reliability.PRIORS}
-    direction = {"priors": priors, "regression": regression, "quantiles": quantiles}
+    direction = {"priors": priors, "regression": regression, "quantiles": quantiles, "sharpness": [0.01, 100.0]}
     return {
         "version": reliability.VERSION,
         "level": 0.9,
@@ -229,6 +230,8 @@ def broken(change: str) -> Any:
         direction["regression"]["weights"] = [1.0, 2.0]
     elif change == "no interval":
         direction["quantiles"]["grey"] = float("inf")
+    elif change == "no sharpness":
+        direction["sharpness"] = [0.0, 1.0]
     elif change == "no prior":
         direction["priors"]["texture"]["table"] = [0.1]
     return entry
@@ -236,7 +239,16 @@ def broken(change: str) -> Any:
 
 @pytest.mark.parametrize(
     "change",
-    ["another version", "other features", "no direction", "not finite", "wrong shape", "no interval", "no prior"],
+    [
+        "another version",
+        "other features",
+        "no direction",
+        "not finite",
+        "wrong shape",
+        "no interval",
+        "no prior",
+        "no sharpness",
+    ],
 )
 def test_a_calibration_that_cannot_be_used_is_refused(change: str, tiny_checkpoint: Path) -> None:
     card = {**read_card(tiny_checkpoint), "reliability": broken(change)}
@@ -357,3 +369,62 @@ def test_dicom_export_has_the_map_as_a_series_of_its_own(calibrated: Path, tmp_p
     image = pydicom.dcmread(next((tmp_path / "out" / "expected-error").iterdir()))
     assert image.SeriesDescription.startswith("SYNTHETIC T2w from T1w, expected error")
     assert image.ImageType[0] == "DERIVED"
+
+
+# --- broken generators, by the calibration that is shipped --------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["t1", "t2"])
+def bench(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A phantom with and without a lesion, what a perfect generator makes of both, and the shipped calibration."""
+    contrast = request.param
+    source, target = (phantom(name, skull=False) for name in (contrast, "t2" if contrast == "t1" else "t1"))
+    lesion = np.zeros(source.shape, bool)
+    lesion[22:25, 22:27, 27:30] = True
+    lesion &= phantom_labels()["white"]
+    sick = source.voxels.copy(), target.voxels.copy()
+    for voxels, name in zip(sick, (contrast, "t2" if contrast == "t1" else "t1"), strict=True):
+        voxels[lesion] = {"t1": 520, "t2": 800}[name]
+    runs = [
+        prepare(source.replaced(voxels), "native", source=contrast, target=None, mask=None, force=True)
+        for voxels in (source.voxels, sick[0])
+    ]
+    made = [
+        run.space.to_model(voxels / np.float32(1000))
+        for run, voxels in zip(runs, (target.voxels, sick[1]), strict=True)
+    ]
+    direction = reliability.of_card(read_card(find(None)), contrast, "shipped")
+    return {"healthy": runs[0], "sick": runs[1], "made": made, "lesion": lesion, "direction": direction}
+
+
+def test_a_copied_source_is_flagged(bench: dict[str, Any]) -> None:
+    """Above all in white matter, where T1 and T2 differ most: at least twice the expected error."""
+    honest, copied = (
+        bench["direction"].maps(bench["healthy"], made)[0] for made in (bench["made"][0], bench["healthy"].slices)
+    )
+    brain, white = bench["healthy"].brain, phantom_labels()["white"]
+    assert copied[brain].mean() > 1.1 * honest[brain].mean()
+    assert copied[white].mean() > 1.5 * honest[white].mean()
+
+
+def test_a_lesion_painted_over_is_flagged(bench: dict[str, Any]) -> None:
+    healthy, erased = (bench["direction"].maps(bench[name], bench["made"][0])[0] for name in ("healthy", "sick"))
+    assert erased[bench["lesion"]].mean() > 1.3 * healthy[bench["lesion"]].mean()
+    far = bench["healthy"].brain & ~binary_dilation(bench["lesion"], 4)
+    assert np.abs(erased[far].astype(int) - healthy[far]).mean() < 2
+
+
+def test_a_blurred_result_is_flagged(bench: dict[str, Any]) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(bench["made"][0])
+    image.SetSpacing((1.0, 1.0, SPACING))
+    blurred = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(image, [6.0] * 3))
+    doubt = bench["direction"].maps(bench["healthy"], np.clip(blurred, 0, 1))[2]
+    assert doubt.startswith("The result looks blurred")
+
+
+def binary_dilation(mask: np.ndarray, steps: int) -> np.ndarray:
+    for _ in range(steps):
+        mask = mask | np.any([np.roll(mask, by, axis) for axis in range(3) for by in (1, -1)], axis=0)
+    return mask
