@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import shutil
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 from batch_cohorts import batch, cohort, contents, images
 from conftest import fill, phantom
 from dicom_series import T1, T2, examination, write_series
-from engine_helpers import small_head
+from engine_helpers import save_untrained, small_head
 
 from MRSynthLib.engine import Synthesizer, read_volume
+from MRSynthLib.engine.checkpoint import read_card
 from MRSynthLib.engine.cli import main
 from MRSynthLib.engine.files import sha256_of, write_volume
 
@@ -312,3 +314,43 @@ def test_results_whose_records_were_lost_are_known_by_their_sidecars(folder: Pat
     after = images(folder / "out")
     assert {path for path in before if before[path] != after[path]} == {MADE}
     assert (folder / "out" / MADE).read_bytes() == b"somebody's work"
+
+
+def test_expected_errors_three_planes_and_a_reference_of_brightness(
+    folder: Path, tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from test_reliability import calibration
+
+    card = {**read_card(tiny_checkpoint), "reliability": calibration()}
+    calibrated = save_untrained(folder / "calibrated.safetensors", card)
+    options = ["--to", "t2", "--planes", "three", "--reliability", "--like", "in/p01/t2.nii.gz"]
+    code, said = batch(capfd, "in", "-o", "out", "--model", calibrated, "--device", "cpu", *options)
+    assert (code, said["counts"]["made"]) == (0, 1)
+    source = read_volume("in/p00/t1.nii.gz")
+    here = Synthesizer(calibrated, "cpu").synthesize(
+        source, "t2", source="t1", planes="three", reliability=True, like=read_volume("in/p01/t2.nii.gz")
+    )
+    assert here.reliability is not None
+    assert here.interval is not None
+    made = {"synthetic": here.volume, "expectedError": here.reliability, "errorInterval": here.interval}
+    for name, expected in made.items():
+        there = read_volume(f"out/p00/p00_desc-{name}_T2w.nii.gz")
+        assert np.array_equal(there.voxels, expected.voxels), name
+    document = json.loads((folder / "out" / "p00" / "p00_desc-synthetic_T2w.json").read_text())
+    assert document["ContrastReference"]["Source"] == "../../in/p01/t2.nii.gz"
+    assert here.trust is not None
+    assert html.escape(here.trust["summary"]) in (folder / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_no_calibration_is_told_before_anything_is_done(folder: Path, run: Any) -> None:
+    code, error = run("in", "-o", "out", "--reliability")
+    assert (code, error["code"]) == (4, "model-reliability")
+    assert not (folder / "out").exists()
+
+
+def test_what_the_screening_refuses_fails_unless_forced(folder: Path, run: Any) -> None:
+    (folder / "in" / "p00" / "t1.json").write_text('{"Modality": "CT"}')
+    assert run("in", "-o", "out") == (9, {"made": 1, "failed": 1})
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert [one["code"] for one in report["examinations"] if one["code"]] == ["input-screened"]
+    assert run("in", "-o", "out", "--force")[0] == 0
