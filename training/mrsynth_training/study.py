@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from mrsynth_training import baselines, config, evaluation, provenance
+from mrsynth_training import baselines, evaluation, provenance
 from mrsynth_training.candidates import Candidate, Network
 from mrsynth_training.cli import PROTOCOLS
 from mrsynth_training.config import Config
@@ -33,71 +33,8 @@ from mrsynth_training.loop import read_checkpoint
 from mrsynth_training.preparation import Case, find_cases, prepare
 from mrsynth_training.slices import open_store
 from mrsynth_training.splits import PAPER, WATCHED
+from mrsynth_training.study_plan import Study, Trained, engine_device
 from MRSynthLib.engine.files import write_aside
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-PRESETS = {  # from the paper's weakest generator to its own
-    "paper": ("paper_unet.yaml", "paper_resnet.yaml", "paper.yaml"),
-    "quick": ("study/quick_unet.yaml", "study/quick_resnet.yaml", "study/quick.yaml"),
-}
-SEEDS = {"paper": (1, 2, 3), "quick": (1,)}
-ONE_GENERATOR = ("self_inverse", "self_inverse_paired")
-LABELS = {"DenseUNet": "DenseU-net", "UNet": "U-net", "ResNet": "ResNet"}
-
-
-@dataclass(frozen=True)
-class Study:
-    """What a study is made of.
-
-    Attributes
-    ----------
-    data, out : Path
-        Folder of the volumes, and the study's own.
-    experiments : tuple of Config
-        Each trained with every seed; the last one is tested against the others.
-    seeds : tuple of int
-    split : str
-        As `prepare` takes it; "auto" is the paper's where there are enough patients, else the same shares.
-    accelerator, devices : str
-        As `train` takes them.
-    threads : int, optional
-    jobs : int
-        Studies prepared and scored at once.
-    broken : {"stop", "skip"}
-        What an incomplete or damaged study of the data does.
-    """
-
-    data: Path
-    out: Path
-    experiments: tuple[Config, ...]
-    seeds: tuple[int, ...]
-    split: str = "auto"
-    accelerator: str = "auto"
-    devices: str = "1"
-    threads: int | None = None
-    jobs: int = 1
-    broken: str = "stop"
-
-    def labels(self) -> list[str]:
-        """What the experiments are called: by generator if that tells them apart, else by their own names."""
-        names = [LABELS.get(e.generator.name, e.generator.name) for e in self.experiments]
-        return names if len(set(names)) == len(names) else [e.name for e in self.experiments]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One generator of a study, trained with one seed."""
-
-    label: str
-    seed: int
-    experiment: Config
-    run: Path
-    checkpoint: Path
-
-    @property
-    def name(self) -> str:
-        """Unique in the study."""
-        return f"{self.label}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -123,28 +60,6 @@ class Outcome:
     cases: tuple[Case, ...]
     results: dict[str, dict[str, Any]]
     split: dict[str, Any]
-
-
-def experiments(preset: str, files: Sequence[Path] = ()) -> tuple[Config, ...]:
-    """The experiments of a preset, or of YAML files.
-
-    Raises
-    ------
-    TrainingError
-        If a file cannot be read, two experiments have one name or different frames, or one has two generators.
-    """
-    found = tuple(config.load(path) for path in files or [CONFIGS / name for name in PRESETS[preset]])
-    if len({e.name for e in found}) < len(found) or len({e.frame for e in found}) > 1:
-        seen = ", ".join(f"{e.name} ({e.frame})" for e in found)
-        raise TrainingError(f"experiments {seen}", "different names and one frame", "Correct the YAML files")
-    two = [e.name for e in found if e.framework not in ONE_GENERATOR]
-    if two:
-        raise TrainingError(
-            f"one generator per direction in {', '.join(two)}",
-            "one generator for both directions (self_inverse, self_inverse_paired)",
-            "Train and export it by hand, and use `mrsynth-train compare`",
-        )
-    return found
 
 
 def run(study: Study, report: Callable[[str], None] = print) -> Outcome:
@@ -265,11 +180,21 @@ def _train(study: Study, experiment: Config, folder: Path) -> None:
     command = [sys.executable, "-m", "mrsynth_training.cli", "train", str(file), "--store", str(study.out / "store")]
     command += ["-o", str(folder), "--accelerator", study.accelerator, "--devices", study.devices]
     command += ["--threads", str(study.threads)] if study.threads else []
-    code = subprocess.run(command, check=False).returncode
+    code = waited_for(command)
     if code == 7:
         raise KeyboardInterrupt
     if code:
         raise TrainingError(f"training {folder.name} ended with exit code {code}", "0", "See its message above")
+
+
+def waited_for(command: Sequence[str]) -> int:
+    """Run a child to its end and give its exit code; Ctrl-C, which both get, leaves it the time to save its state."""
+    child = subprocess.Popen(command)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:  # `subprocess.run` would kill the child a quarter of a second later
+        child.wait()
+        raise
 
 
 def _export(item: Trained, scores: Path | None) -> None:
@@ -312,11 +237,6 @@ def _scored(
     for item, found in zip(trained, results[len(simple) :], strict=True):
         evaluation.write(found, folder / f"{item.checkpoint.stem}.json")
     return {candidate.name: found for candidate, found in zip(candidates, results, strict=True)}
-
-
-def engine_device(accelerator: str) -> str:
-    """The engine's name of what Fabric calls an accelerator."""
-    return accelerator if accelerator in ("cpu", "cuda", "mps") else "auto"
 
 
 def digest(outcome: Outcome) -> str:

@@ -42,13 +42,13 @@ def add(commands: Any) -> None:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from mrsynth_training import report, study
+    from mrsynth_training import report, study, study_plan
 
-    plan = study.Study(
+    plan = study_plan.Study(
         data=options.data,
         out=options.out,
-        experiments=study.experiments(options.preset, options.experiments),
-        seeds=tuple(options.seeds or study.SEEDS[options.preset]),
+        experiments=study_plan.experiments(options.preset, options.experiments),
+        seeds=tuple(options.seeds or study_plan.SEEDS[options.preset]),
         split=options.split,
         accelerator=options.accelerator,
         devices=options.devices,
@@ -57,6 +57,6 @@ def _study(options: argparse.Namespace) -> int:
         broken=options.broken,
     )
     outcome = study.run(plan, report=lambda line: print(line, file=sys.stderr, flush=True))
-    print(report.write(outcome, study.engine_device(options.accelerator)))
+    print(report.write(outcome, study_plan.engine_device(options.accelerator)))
     failed = any(results["failures"] for results in outcome.results.values())
     return 3 if failed else 0

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections import defaultdict
 
 import numpy as np
@@ -12,7 +16,7 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from mrsynth_training import baselines, curves, figures, phantom_files, provenance, study
+from mrsynth_training import baselines, curves, figures, phantom_files, provenance, study, study_plan
 from mrsynth_training.cli import main
 from mrsynth_training.errors import TrainingError
 from MRSynthLib.engine import checkpoint
@@ -191,33 +195,58 @@ def test_other_settings_in_the_same_folder_are_refused(done, command, files, tmp
 
 
 def test_seeds_may_be_added(done, command, patients, files):
-    experiments = study.experiments("paper", files)
-    plan = study.Study(patients, done, experiments, (1, 2), split="3+2+1")
+    experiments = study_plan.experiments("paper", files)
+    plan = study_plan.Study(patients, done, experiments, (1, 2), split="3+2+1")
     study._claim(plan)
     assert json.loads((done / "study.json").read_text())["seeds"] == [1, 2]
     assert [(e.name, e.seed) for e, _, _ in study._plan(plan)] == [
         (name, seed) for seed in (1, 2) for name in GENERATORS
     ]
-    study._claim(study.Study(patients, done, experiments, (1,), split="3+2+1"))
+    study._claim(study_plan.Study(patients, done, experiments, (1,), split="3+2+1"))
 
 
 def test_a_training_that_fails_stops_the_study_by_name(patients, tmp_path):
     file = tmp_path / "bad.yaml"
     file.write_text(yaml.safe_dump(experiment("unet", name="bad", learning_rate=1e30, steps=5)))
-    plan = study.Study(
-        patients, tmp_path / "out", study.experiments("paper", [file]), (1,), "1+1", accelerator="cpu", threads=1
+    plan = study_plan.Study(
+        patients, tmp_path / "out", study_plan.experiments("paper", [file]), (1,), "1+1", accelerator="cpu", threads=1
     )
     with pytest.raises(TrainingError, match="training bad-seed1 ended with exit code 3"):
         study.run(plan, report=lambda _: None)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to a group of processes are POSIX's")
+def test_an_interrupted_training_has_the_time_to_save(tmp_path):
+    heeding = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # the shell may have it ignored
+    )
+    saving = heeding + (
+        "import pathlib, time\n"
+        "try:\n"
+        "    print('training', flush=True)\n"
+        "    time.sleep(600)\n"
+        "except KeyboardInterrupt:\n"
+        "    time.sleep(2)\n"
+        f"    pathlib.Path({str(tmp_path / 'saved')!r}).touch()\n"
+    )
+    code = heeding + "import sys; from mrsynth_training.study import waited_for\n"
+    code += f"waited_for([sys.executable, '-c', {saving!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        assert process.stdout.readline() == b"training\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) != 0
+    assert (tmp_path / "saved").exists()
+
+
 def test_presets_differ_in_nothing_but_the_generator():
-    for preset in study.PRESETS:
-        found = study.experiments(preset)
+    for preset in study_plan.PRESETS:
+        found = study_plan.experiments(preset)
         assert [e.generator.name for e in found] == ["UNet", "ResNet", "DenseUNet"]
         rest = [{k: v for k, v in e.as_dict().items() if k not in ("name", "generator")} for e in found]
         assert rest[0] == rest[1] == rest[2]
-    assert study.experiments("paper")[-1].as_dict()["epochs"] == 80
+    assert study_plan.experiments("paper")[-1].as_dict()["epochs"] == 80
 
 
 def test_experiments_of_one_name_or_two_frames_are_refused(files, tmp_path):
@@ -225,7 +254,7 @@ def test_experiments_of_one_name_or_two_frames_are_refused(files, tmp_path):
     for changes in ({"name": "unet"}, {"name": "other", "frame": "native"}):
         other.write_text(yaml.safe_dump(experiment("denseunet", **changes)))
         with pytest.raises(TrainingError, match="different names and one frame"):
-            study.experiments("paper", [files[0], other])
+            study_plan.experiments("paper", [files[0], other])
 
 
 def test_experiments_with_a_generator_for_each_direction_are_refused(tmp_path):
@@ -233,7 +262,7 @@ def test_experiments_with_a_generator_for_each_direction_are_refused(tmp_path):
     losses = {"paired_l1": {"weight": 1.0}, "adversarial": {"weight": 1.0}}
     file.write_text(yaml.safe_dump(experiment("unet", framework="pix2pix", losses=losses)))
     with pytest.raises(TrainingError, match="one generator per direction in unet"):
-        study.experiments("paper", [file])
+        study_plan.experiments("paper", [file])
 
 
 def test_smaller_cohorts_are_split_in_the_papers_shares(monkeypatch):
