@@ -29,6 +29,8 @@ FEATURES = (
     "innermost over middle brain",
 )
 LEAST_CELLS = 300
+FLAIR = CLASSES.index("flair")
+FLAIR_SURE = 0.6  # below it, T1 is said: it is what is given to MRSynth far more often, and FLAIR is near to it
 AGENT = 0.09  # logarithm of the 99.9th over the 99th percentile; of plain T1 without skull up to 0.06
 
 
@@ -141,7 +143,10 @@ def classified(copy: Copy, depth: Array, model: Model | None = None) -> Contrast
     terms = np.append(np.clip((numbers - model.centre) / model.width, -4, 4), 1)
     likely = np.exp(terms @ model.weights - (terms @ model.weights).max())
     likely /= likely.sum()
-    best = int(np.argmax(likely))
+    wanted = likely.copy()
+    if wanted[FLAIR] < FLAIR_SURE:
+        wanted[FLAIR] = 0
+    best = int(np.argmax(wanted))
     name, confidence, t2 = CLASSES[best], float(likely[best]), float(likely[CLASSES.index("t2")])
     low, high = np.exp(numbers[[2, 4]])
     reason = f"the darker quarter of brain is below {low:.2f} of its median, the brightest tenth above {high:.2f}"

@@ -109,18 +109,15 @@ def tissue(copy: Copy, depth: Array) -> list[Finding]:
     depth : ndarray
         Of the copy.
     """
-    deep = copy.signal[depth > (8.0 if copy.skull_stripped else DEEP)]
-    if deep.size < 100:
+    inside = copy.signal[depth > (8.0 if copy.skull_stripped else DEEP)]
+    deep, rim = copy.signal[depth > DEEP], copy.signal[(depth > 4) & (depth < 14)]
+    if min(inside.size, deep.size, rim.size) < 100:
         return []
-    low, middle, high = np.percentile(deep, (10, 50, 90))
+    low, high = np.percentile(inside, (10, 90))
     if high < EVEN * max(low, 1e-6):
-        return [
-            Finding(
-                "refuse", f"It is even inside (90th over 10th percentile {high / max(low, 1e-6):.2f}): no brain MR."
-            )
-        ]
-    if not copy.skull_stripped:
-        rim = float(np.median(copy.signal[(depth > 4) & (depth < 14)]))
-        if rim > BRIGHT_RIM * middle:
-            return [Finding("refuse", "What surrounds the brain is far brighter than it, as bone is in CT.")]
+        seen = f"90th over 10th percentile {high / max(low, 1e-6):.2f}"
+        return [Finding("refuse", f"It is even inside ({seen}): there is no tissue of a brain in it.")]
+    # Also where the skull was not recognised: bone in CT is not dark.
+    if np.median(rim) > BRIGHT_RIM * np.median(deep):
+        return [Finding("refuse", "What surrounds the brain is far brighter than it, as bone is in CT.")]
     return []
