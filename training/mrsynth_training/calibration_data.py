@@ -97,7 +97,7 @@ def residuals(
             "a checkpoint that has not seen the subject",
             "Its error there says nothing: give another checkpoint, or other subjects",
         )
-    prepared = prepare(pair.source, card["frame"], source=pair.contrast, target=None, mask=None)
+    prepared = prepare(pair.source, card["frame"], source=pair.contrast, target=None, mask=None, force=True)
     brain = prepared.space.to_model(pair.brain.astype(np.float32)) > 0.5
     filled = np.flatnonzero(brain.any(axis=(1, 2)))
     used = filled[np.unique(np.linspace(0, len(filled) - 1, min(SLICES, len(filled))).round().astype(int))]

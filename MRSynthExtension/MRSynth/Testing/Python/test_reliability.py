@@ -398,7 +398,7 @@ def bench(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_a_copied_source_is_flagged(bench: dict[str, Any]) -> None:
-    """Above all in white matter, where T1 and T2 differ most: at least twice the expected error."""
+    """Above all in white matter, where T1 and T2 differ most."""
     honest, copied = (
         bench["direction"].maps(bench["healthy"], made)[0] for made in (bench["made"][0], bench["healthy"].slices)
     )
@@ -428,3 +428,18 @@ def binary_dilation(mask: np.ndarray, steps: int) -> np.ndarray:
     for _ in range(steps):
         mask = mask | np.any([np.roll(mask, by, axis) for axis in range(3) for by in (1, -1)], axis=0)
     return mask
+
+
+def test_the_way_back_rests_on_no_hidden_signal() -> None:
+    """Noise of 0.02 costs the shipped generator's cycle less than 1 dB (Chu et al. 2017: else it hides its source)."""
+    run = prepare(phantom("t1", skull=False), "native", source="t1", target=None, mask=None, force=True)
+    synthesizer = one_thread(find(None))
+    chunk = np.flatnonzero(run.slices.any(axis=(1, 2)))[10:30:5]
+    source = run.slices[chunk]
+    made = np.zeros_like(run.slices)
+    made[chunk] = synthesizer.forward(run.slices, chunk)
+    noise = np.random.default_rng(0).normal(0, 0.02, made.shape).astype(np.float32)
+    ways = [synthesizer.forward(back, chunk) for back in (made, np.clip(made + noise, 0, 1) * (made > 0))]
+    clean, noisy = (10 * np.log10(1 / np.mean((back - source)[source > 0] ** 2)) for back in ways)
+    assert clean - noisy < 1
+    assert clean > 10  # there is a way back
