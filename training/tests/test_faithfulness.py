@@ -428,10 +428,12 @@ def test_variants_of_a_run_are_scored_where_the_checkpoint_was_not_trained(
     rows = json.loads(out.read_text())["rows"]
     assert {row["subject"] for row in rows} == {"A_1"}
     assert {row["variant"] for row in rows} == {"plain", *VARIANTS}
-    assert all("scores" in row for row in rows), [row for row in rows if "failure" in row]
-    plain = [row["scores"]["brain psnr"] for row in rows if row["variant"] == "plain"]
-    like = [row["scores"]["brain psnr"] for row in rows if row["variant"] == "like"]
-    assert plain != like
+    # What is hardly trained may make nothing but darkness, which has no tissue to be matched; that is told, not lost.
+    failures = [row for row in rows if "failure" in row]
+    assert all(row["variant"] in ("like", "oracle") and "too little brain" in row["failure"] for row in failures)
+    assert all("scores" in row for row in rows if row["direction"] == "t1_to_t2")
+    scored = {row["variant"]: row["scores"]["brain psnr"] for row in rows if row["direction"] == "t1_to_t2"}
+    assert scored["plain"] != scored["like"]
     assert "| t1_to_t2 | like | 1 |" in capsys.readouterr().out
     assert main([*common, "--subjects", "B"]) == 3  # trained on
     assert main([*common, "--subjects", "A_1", "--variants", "like", "--like", "A_1=nobody"]) == 0

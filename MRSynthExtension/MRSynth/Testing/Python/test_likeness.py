@@ -163,3 +163,16 @@ def test_the_worker_takes_a_reference(tiny_checkpoint: Path, phantom_t1: Volume,
     np.testing.assert_array_equal(result.voxels, here.volume.voxels)
     assert here.curve is not None
     assert result.info["like"] == here.curve.document()
+
+
+@pytest.mark.parametrize(("name", "target"), [("flair", "t1"), ("flair", "t2"), ("t1", "t2"), ("t2", "t1")])
+def test_real_volumes_of_another_contrast_are_refused(shared_data: Path, name: str, target: str) -> None:
+    with pytest.raises(InputError) as caught:
+        likeness.tissue_of(read_volume(shared_data / "STROKE" / f"{name}.nii.gz"), target)
+    assert caught.value.code == "reference-contrast"
+
+
+def test_real_volumes_of_the_contrast_are_taken(shared_data: Path) -> None:
+    for target in ("t1", "t2"):
+        tissue = likeness.tissue_of(read_volume(shared_data / "STROKE" / f"{target}.nii.gz"), target)
+        assert 0.1 < tissue.brain < 0.9 and not tissue.whole_head
