@@ -10,7 +10,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ KINDS = {
 }
 
 
-def measure(threads: int, steps: int = STEPS) -> dict[str, Any]:
-    """Measure every method with every generator on the CPU and, if there is one, on the GPU."""
+def measure(threads: int, steps: int = STEPS, generators: Sequence[str] = GENERATORS) -> dict[str, Any]:
+    """Measure every method with the generators on the CPU and, if there is one, on the GPU."""
     torch.set_num_threads(threads)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ def measure(threads: int, steps: int = STEPS) -> dict[str, Any]:
             found[device] = {"precision": precision, "threads": threads, "peak": peak, "methods": {}}
             for method, settings in METHODS.items():
                 found[device]["methods"][method] = {
-                    name: _measured(name, settings, store, device, precision, peak, steps) for name in GENERATORS
+                    name: _measured(name, settings, store, device, precision, peak, steps) for name in generators
                 }
             if device == "cpu":
                 found[device]["limits"] = _limits(store, precision)
@@ -165,17 +165,19 @@ def _measured(
         setattr(holder, call, watch.time(part, getattr(holder, call)))
     learn(draw(), 0, 1e-4)
     watch.seconds = dict.fromkeys(PARTS, 0.0)
-    each = []
+    each, begun = [], time.process_time()
     for step in range(1, steps + 1):
         begin = watch._now()
         learn(draw(), step, 1e-4)
         each.append(watch._now() - begin)
+    cpu_seconds = (time.process_time() - begun) / steps
     seconds = statistics.median(each)
     total = sum(watch.seconds.values())
     return {
         "seconds": seconds,
         "lowest": min(each),
         "highest": max(each),
+        "cpu_seconds": cpu_seconds,
         "hours_of_80_epochs": PAPER_STEPS * seconds / 3600,
         "parts": {part: spent / total for part, spent in watch.seconds.items()},
         "operations": operations,
@@ -216,7 +218,7 @@ def text(found: dict[str, Any]) -> str:
                 parts = ", ".join(f"{part} {one['parts'][part]:.0%}" for part in PARTS)
                 rates = f"{1 / one['seconds']:.2f} step/s ({1 / one['highest']:.2f} to {1 / one['lowest']:.2f})"
                 whole = f"80 epochs {one['hours_of_80_epochs']:.1f} h, {one['share_of_peak']:.0%} of the peak"
-                lines.append(f"    {method}, {name}: {rates}, {whole}; {parts}")
+                lines.append(f"    {method}, {name}: {rates}, {whole}; {parts}; {one['cpu_seconds']:.2f} s of CPU time")
         if "limits" in of_device:
             shares = sorted(of_device["limits"].items(), key=lambda item: -item[1])
             lines.append("    DenseUNet's paired step by kind: " + ", ".join(f"{k} {v:.0%}" for k, v in shares))
@@ -228,9 +230,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"measured steps of each ({STEPS})")
+    parser.add_argument("--generators", nargs="+", choices=GENERATORS, default=GENERATORS, help="only these")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
-    found = measure(options.threads, options.steps)
+    found = measure(options.threads, options.steps, options.generators)
     print(text(found))
     if options.output:
         options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
