@@ -153,7 +153,6 @@ def test_a_wrong_input_is_told_like_every_error_and_not_raised_by_start(scene: A
         (None, {}, "input-not-an-image"),
         (labels, {}, "input-label-map"),
         (bench.source, {"outputNode": bench.source}, "output-is-input"),
-        (bench.source, {"reliability": True}, "model-card"),
     ]:
         told = Told()
         run = MRSynthLogic().start(source, **options, **told.callbacks())
