@@ -128,8 +128,8 @@ class Direction:
             expected[chunk][part.inside] = errors
             sums += texture_sums(measured, brain[chunk][part.inside])
             half[chunk][part.inside] = errors * factors[tissue(prepared, part, bounds)]
-        maps = (intensity.to_output(prepared.restored(each)) for each in (expected, half))
-        return (*maps, self.doubt(sharpness(sums)))  # type: ignore[return-value]
+        error_map, interval = (intensity.to_output(prepared.restored(each)) for each in (expected, half))
+        return error_map, interval, self.doubt(sharpness(sums))
 
     def doubt(self, seen: float) -> str:
         """What speaks against a result of this sharpness; "" where nothing does."""
