@@ -20,13 +20,16 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from conftest import phantom
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from MRSynthLib.engine import screening
 from MRSynthLib.engine.checkpoint import METADATA_KEY, weights_sha256
 from MRSynthLib.engine.cli import main
 from MRSynthLib.engine.errors import ERRORS, FAMILIES
 from MRSynthLib.engine.files import read_volume, write_volume
+from MRSynthLib.engine.preparation import SURE
 from MRSynthLib.engine.volume import Volume
 
 Case = Callable[[Path], list[str]]
@@ -291,9 +294,13 @@ def voxels_as_text(folder: Path) -> list[str]:
 
 @case("input-contrast-unknown")
 def neither_t1_nor_t2(folder: Path) -> list[str]:
-    volume = good(folder)
-    noise = np.random.default_rng(1).uniform(1, 1000, volume.shape)  # its median is half of its maximum
-    return nifti(folder, (noise * (volume.voxels > 0)).astype(np.float32).T, volume.ijk_to_ras)
+    t1, t2 = good(folder), phantom("t2")
+    for share in np.linspace(0.05, 0.6, 56):  # of T1 in a mixture that the screening cannot decide on
+        mixed = t1.replaced((share * t1.voxels + (1 - share) * t2.voxels).astype(np.float32))
+        source = screening.screen(mixed).source
+        if source is not None and source.confidence < SURE:
+            return nifti(folder, mixed.voxels.T, mixed.ijk_to_ras)
+    raise AssertionError("every mixture is taken for T1 or T2")
 
 
 # --- the mask -----------------------------------------------------------------------------------------------
