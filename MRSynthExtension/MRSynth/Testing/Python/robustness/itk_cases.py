@@ -52,7 +52,7 @@ def _truncated(name: str, ending: str, files: dict[str, bytes]) -> Iterator[Case
     beside = {other: content for other, content in files.items() if other != file}
     starts = [0, *(match.end() for match in re.finditer(b"\n", header))]
     for line, start in enumerate(starts):
-        word = re.split(rb"[:= ]", header[start:])[0].decode(errors="replace").strip() or "end"
+        word = re.split(rb"[:= \r\n]", header[start:])[0].decode(errors="replace").strip() or "end"
         for place, at in (("before", start), ("within", start + len(word) + 2)):
             if at < len(data):
                 yield of_files(
