@@ -95,7 +95,8 @@ def test_targets_are_the_other_contrast_of_the_same_slice(random_store, tiny):
 
 
 def test_unpaired_batches_are_of_different_slices(random_store, tiny):
-    content = {**tiny, "augmentation": "none", "pairing": "unpaired", "losses": {"cycle": {"weight": 1.0}}}
+    content = {**tiny, "augmentation": "none", "pairing": "unpaired"}
+    content["losses"] = {"cycle": {"weight": 1.0}, "adversarial": {"weight": 1.0}}
     store = random_store
     batch = draw(store, content)
     indices = store.indices("train")
