@@ -52,7 +52,8 @@ ARTEFACTS = (
     Limit("tiling", "shows the tiles of its layers", at_most=0.01),
     Limit("flicker_axial", "flickers from slice to slice", at_most=0.08),
     Limit("drift_axial", "changes its brightness from slice to slice", at_most=0.12),
-    Limit("asymmetry", "makes one side brighter than the other", at_most=0.05),
+    # Bias fields that source and reference do not share make up to 0.08 in phantoms.
+    Limit("asymmetry", "makes one side brighter than the other", at_most=0.1),
     Limit("leakage", "makes light where nothing is", at_most=0.02),
     Limit("bias", "is too bright or too dark as a whole", at_most=0.35),
 )

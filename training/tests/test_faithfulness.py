@@ -309,6 +309,7 @@ BROKEN = {
     "tiling": lambda pair: tiled(pair, 0.15, 16),
     "flicker_axial": lambda pair: pair.reference * (1 + 0.1 * (-1.0) ** np.arange(len(pair.reference)))[:, None, None],
     "bias": lambda pair: 0.5 * pair.reference,
+    "asymmetry": lambda pair: pair.reference * np.linspace(0.7, 1.2, pair.reference.shape[2], dtype=np.float32),
 }
 
 
