@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from MRSynthLib.engine import Synthesizer, batch, batch_job, batch_report, batch_workers, read_volume, write_volume
 from MRSynthLib.engine.batch_plan import Job, Plan, Settings
 from MRSynthLib.engine.batch_records import Records, stamp
@@ -26,10 +24,18 @@ from MRSynthLib.engine.batch_records import Records, stamp
 from .whole_job import brain
 
 COHORT = 10_000
+PARTS = ("overhead", "throughput", "cohorts")
 SIZES = (1_250, 2_500, 5_000, COHORT)
 
 
-def measured(threads: int, volumes: int = 4, repeats: int = 2, cohort: int = COHORT) -> dict[str, Any]:
+def measured(
+    threads: int,
+    volumes: int = 4,
+    repeats: int = 2,
+    cohort: int = COHORT,
+    parts: tuple[str, ...] = PARTS,
+    model: str | None = None,
+) -> dict[str, Any]:
     """All figures of batch runs.
 
     Parameters
@@ -42,16 +48,22 @@ def measured(threads: int, volumes: int = 4, repeats: int = 2, cohort: int = COH
         Of the comparison of a job with the same work without batch.
     cohort : int
         Examinations in the largest simulated cohort.
+    parts : tuple of str
+        Of `PARTS`, those that are wanted.
+    model : str, optional
+        Checkpoint whose jobs are compared with the same work without batch.
     """
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         people = _people(folder / "in", volumes)
-        found = {
-            "overhead": _overhead(people, folder, threads, repeats),
-            "throughput": _throughput(people, folder, threads),
-        }
-        sizes = [size for size in SIZES if size < cohort] + [cohort]
-        found["cohorts"] = {size: _cohort(folder / str(size), size) for size in sizes}
+        if "overhead" in parts:
+            found["overhead"] = _overhead(people, folder, threads, repeats, model)
+        if "throughput" in parts:
+            found["throughput"] = _throughput(people, folder, threads)
+        if "cohorts" in parts:
+            sizes = [size for size in SIZES if size < cohort] + [cohort]
+            found["cohorts"] = {size: _cohort(folder / str(size), size) for size in sizes}
     return found
 
 
@@ -65,9 +77,9 @@ def _people(folder: Path, count: int) -> Path:
     return folder
 
 
-def _overhead(people: Path, folder: Path, threads: int, repeats: int) -> dict[str, float]:
+def _overhead(people: Path, folder: Path, threads: int, repeats: int, model: str | None) -> dict[str, float]:
     """CPU seconds of a job, and of reading, synthesizing and writing alone; in turns, in one warm process."""
-    settings = batch.settings_for(folder / "overhead", device="cpu", overwrite=True)
+    settings = batch.settings_for(folder / "overhead", model, device="cpu", overwrite=True)
     Records(settings.output).prepare()
     job = next(iter(batch.plan([people], settings)[0].jobs.values()))
     synthesizer = batch_job._networks.get(settings.model, "cpu", "auto")
@@ -192,31 +204,29 @@ def nothing(job: Job, tell: object = None) -> dict[str, str]:
 
 def text(found: dict[str, Any]) -> str:
     """The figures as lines to read."""
-    plain, job = found["overhead"]["plain"], found["overhead"]["job"]
-    lines = [
-        "Batch runs of a BraTS-sized T1, fp32:",
-        f"  a job takes {job:.2f} CPU seconds; reading, synthesizing and writing alone {plain:.2f}: "
-        f"{job / plain - 1:+.1%}",
-    ]
-    for name, run in found["throughput"].items():
+    lines = ["Batch runs of a BraTS-sized T1, fp32:"]
+    if "overhead" in found:
+        plain, job = found["overhead"]["plain"], found["overhead"]["job"]
+        alone = f"reading, synthesizing and writing alone {plain:.2f}: {job / plain - 1:+.1%}"
+        lines.append(f"  a job takes {job:.2f} CPU seconds; {alone}")
+    for name, run in found.get("throughput", {}).items():
         who = {"single": "a command per volume", "0": "batch in one process"}.get(name, f"batch, {name} workers")
         each = run["seconds"] / run["volumes"]
         lines.append(
             f"  {who:<22} {each:6.2f} s per volume from start to end ({run['volumes']} volumes, "
             f"{run['threads']} threads each), {run['cpu'] / run['volumes']:.2f} CPU seconds"
         )
-    lines.append("Simulated cohorts, CPU milliseconds per examination:")
-    for size, seconds in found["cohorts"].items():
+    return "\n".join([*lines, *(_cohort_text(found["cohorts"]) if "cohorts" in found else [])])
+
+
+def _cohort_text(cohorts: dict[Any, dict[str, float]]) -> list[str]:
+    lines = ["Simulated cohorts, CPU milliseconds per examination:"]
+    for size, seconds in cohorts.items():
         each = ", ".join(f"{what} {1000 * value / int(size):.2f}" for what, value in seconds.items())
         lines.append(f"  {int(size):>6} examinations: {each}")
-    largest = max(found["cohorts"], key=int)
-    smallest = min(found["cohorts"], key=int)
-    growth = [
-        found["cohorts"][largest][what] / int(largest) / (found["cohorts"][smallest][what] / int(smallest))
-        for what in found["cohorts"][largest]
-    ]
-    lines.append(f"  per examination, the largest takes {np.max(growth):.2f} times the smallest at most")
-    return "\n".join(lines)
+    least, most = min(cohorts, key=int), max(cohorts, key=int)
+    growth = [cohorts[most][what] / int(most) / (cohorts[least][what] / int(least)) for what in cohorts[most]]
+    return [*lines, f"  per examination, the largest takes {max(growth):.2f} times the smallest at most"]
 
 
 def main() -> None:
@@ -225,9 +235,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
     parser.add_argument("--volumes", type=int, default=4, help="volumes of the measured cohort (4)")
     parser.add_argument("--cohort", type=int, default=COHORT, help="examinations of the largest simulated one (10000)")
+    parser.add_argument("--only", choices=PARTS, help="measure only this (default: all)")
+    parser.add_argument("--model", help="checkpoint for the overhead of a job (default: the shipped one)")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     arguments = parser.parse_args()
-    found = measured(arguments.threads, arguments.volumes, cohort=arguments.cohort)
+    parts = (arguments.only,) if arguments.only else PARTS
+    found = measured(arguments.threads, arguments.volumes, cohort=arguments.cohort, parts=parts, model=arguments.model)
     print(text(found))
     if arguments.output:
         arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
