@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .files import WRITTEN
-from .preparation import CONTRASTS
 from .process import end_with
 from .terminal import ProgressBar
 
@@ -32,7 +31,7 @@ def add_command(commands: Any, epilog: str) -> None:
     add("inputs", type=Path, nargs="+", metavar="IN", help="folder of studies, BIDS dataset, CSV list or DICOM export")
     add("-o", "--output", type=Path, metavar="OUT", required=True, help="folder for results and report")
     add("--layout", choices=LAYOUTS, default="auto", help="what the inputs are (default: found out)")
-    add("--to", choices=CONTRASTS, help="make only this contrast where it is missing (default: both)")
+    add("--to", choices=("t1", "t2"), help="make only this contrast where it is missing (default: both)")
     add("--model", help="path or installed name of a checkpoint (default: the shipped one)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--precision", default="auto", help="auto, fp32, bf16 or fp16")
@@ -88,7 +87,7 @@ def _batch(arguments: argparse.Namespace, out: TextIO) -> int:
         anonymous=arguments.anonymize,
         overwrite=arguments.overwrite,
     )
-    wanted = (arguments.to,) if arguments.to else CONTRASTS
+    wanted = (arguments.to,) if arguments.to else ("t1", "t2")
     machine = arguments.json or arguments.progress_json
     with ProgressBar(sys.stderr, sys.stderr.isatty() and not (arguments.quiet or machine)) as bar:
         told = _Told(bar, out if arguments.progress_json else None, arguments.quiet or machine)
