@@ -88,7 +88,7 @@ def test_a_new_run_may_start_from_anothers_average(tiny, random_store, tmp_path)
     first = read_checkpoint(tmp_path / "first")["average"]
     second = start({**tiny, "seed": 9}, random_store, tmp_path / "second", init_from=tmp_path / "first")
     assert second.started_from == f"{tiny['name']}, 0 steps"  # for the card
-    same(first, second.framework.average.state_dict())
+    same(first, second.framework.averages["t1_to_t2"].state_dict())
     same(first, {k.removeprefix("module."): v for k, v in second.framework.generator.state_dict().items()})
 
 

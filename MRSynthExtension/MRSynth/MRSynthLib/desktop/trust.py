@@ -11,7 +11,7 @@ import slicer
 from numpy.typing import NDArray
 
 from .colours import colour_table, show_legend
-from .marks import MARK, target_of
+from .marks import MARK
 from .words import _
 
 RELIABILITY_ROLE = "MRSynthReliability"
@@ -37,7 +37,7 @@ def remember(
         synthetic.SetAttribute(TRUST, json.dumps(summary))
     for node in (reliability, interval):
         if node is not None:
-            node.SetAttribute(f"MRSynth.{MARK}", f"EXPECTED ERROR OF SYNTHETIC{target_of(synthetic)}")
+            node.SetAttribute(f"MRSynth.{MARK}", "EXPECTED ERROR")
 
 
 def map_of(synthetic: slicer.vtkMRMLScalarVolumeNode | None) -> slicer.vtkMRMLScalarVolumeNode | None:
