@@ -220,12 +220,7 @@ def read_cross_validation(paths: Sequence[Path]) -> dict[str, Any]:
     TrainingError
         If a file is not from `evaluate`, or a study was trained on, or scored twice.
     """
-    entries: list[dict[str, Any]] = []
-    for path in paths:
-        try:
-            entries += [{**entry, "role": "validation"} for entry in _unseen(path)]
-        except _UNREADABLE as error:
-            raise _unreadable(path, error) from error
+    entries = [{**entry, "role": "validation"} for path in paths for entry in _unseen(path)]
     scored = [(entry["subject"], entry["direction"]) for entry in entries]
     twice = sorted({subject for subject, direction in scored if scored.count((subject, direction)) > 1})
     if twice:
@@ -234,15 +229,18 @@ def read_cross_validation(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _unseen(path: Path) -> list[dict[str, Any]]:
-    results = json.loads(path.read_text(encoding="utf-8"))
-    trained = sorted({entry["subject"] for entry in results["subjects"] if entry["role"] == "train"})
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["subjects"]
+        trained = sorted({entry["subject"] for entry in entries if entry["role"] == "train"})
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
     if trained:
         raise TrainingError(
             f"{path} scores {', '.join(trained)}, which its checkpoint was trained on",
             "studies that it has not seen",
             "Evaluate those only (--subjects)",
         )
-    return [entry for entry in results["subjects"] if "scores" in entry]
+    return [entry for entry in entries if "scores" in entry]
 
 
 def _unreadable(path: Path, error: Exception) -> TrainingError:
