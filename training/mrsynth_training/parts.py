@@ -46,7 +46,11 @@ def save(store: Path, made_of: dict[str, Any], subject: SubjectSlices) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         aside.mkdir(parents=True)
-        arrays = (subject.images.astype(np.float16), subject.mask.astype(np.uint8), subject.slices)
+        arrays: tuple[np.ndarray, ...] = (
+            subject.images.astype(np.float16),
+            subject.mask.astype(np.uint8),
+            subject.slices,
+        )
         for name, array in zip(ARRAYS, arrays, strict=True):
             write_array(aside / name, array.dtype, array.shape, [array])
         sums = {name: sha256_of(aside / name) for name in ARRAYS}

@@ -118,7 +118,9 @@ def _in_words(
 ) -> str:
     name, other = contrast.name.upper(), {"t1": "T2", "t2": "T1"}[contrast.name]
     percent, reason = round(100 * contrast.confidence), contrast.reason
-    if screened.contrast not in ("t1", "t2"):
+    if screened.contrast == "other":
+        text = _("Does not look like a T1 or T2 of a head or brain")
+    elif screened.contrast not in ("t1", "t2"):
         name, percent = screening.NAMES[screened.contrast], round(100 * screened.confidence)
         text, reason = _("Looks like {name} ({percent} % sure)"), ""
     elif sure:
