@@ -137,10 +137,11 @@ def test_target_and_options_reach_the_run(scene: Any) -> None:
         return calculated(volume, **options)
 
     result = MRSynthLogic(worker=in_process(run)).synthesize(
-        add_volume(scene), target="t1", model="m.safetensors", device="cpu"
+        add_volume(scene), target="t1", model="m.safetensors", device="cpu", planes="three", force=True
     )
     assert result.GetName() == "MRHead [synthetic T1]"
-    assert seen == {"model": "m.safetensors", "device": "cpu", "target": "t1", "mask": None, "cycle": False}
+    said = {"model": "m.safetensors", "device": "cpu", "target": "t1", "planes": "three", "force": True}
+    assert seen == {**said, "mask": None, "like": None, "cycle": False, "reliability": False}
 
 
 def test_cycle_difference_goes_to_its_node_only_when_asked(scene: Any) -> None:
@@ -342,11 +343,6 @@ def test_output_must_be_a_node_of_its_own(scene: Any) -> None:
         with pytest.raises(OutputError) as caught:
             synthesize(source, outputNode=output)
         assert caught.value.code == code
-
-
-def test_reliability_is_refused_as_long_as_no_checkpoint_has_it(scene: Any) -> None:
-    with pytest.raises(MRSynthError, match="reliability"):
-        synthesize(add_volume(scene), reliability=True)
 
 
 # --- the whole way, with a real child process ---------------------------------------------------------------

@@ -59,14 +59,17 @@ def test_the_result_is_that_of_the_engine(
 
 
 def test_any_grid_goes_there_and_back_exactly(phantom_t1: Volume, tiny_checkpoint: Path) -> None:
-    """An oblique, left-handed, sheared grid, with digits that the text of an image header would lose."""
+    """An oblique, left-handed, sheared grid, with digits that the text of an image header would lose.
+
+    It is also upside down by its header, which the screening would refuse.
+    """
     turn = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, -1.0]])
     shear = np.array([[1.0, 0.0, 0.05], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     affine = phantom_t1.ijk_to_ras.copy()
     affine[:3, :3] = turn @ shear @ affine[:3, :3]
     affine[:3, 3] = [np.pi, -np.e, 1 / 7]
     volume = Volume(phantom_t1.voxels, affine, name="odd")
-    done = run(volume, model=tiny_checkpoint, source="t1", target="t2")
+    done = run(volume, model=tiny_checkpoint, source="t1", target="t2", force=True)
     assert done.voxels.shape == volume.shape
     assert done.cycle is None
 
