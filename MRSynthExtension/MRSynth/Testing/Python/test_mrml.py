@@ -32,7 +32,7 @@ from mrml_scenes import scene as scene
 from MRSynth import MRSynthLogic
 from MRSynthLib.desktop import mrml, results
 from MRSynthLib.desktop.runner import RunResult
-from MRSynthLib.engine.errors import DeviceError, InputError, MRSynthError, OutputError
+from MRSynthLib.engine.errors import DeviceError, InputError, OutputError
 from MRSynthLib.engine.volume import Volume
 
 # --- geometry -----------------------------------------------------------------------------------------------
