@@ -61,6 +61,13 @@ class PolledChild:
         # Once only: later, the number of a dead process may be that of a stranger.
         self._end = weakref.finalize(self, self._child.end)
 
+    @property
+    def pid(self) -> int:
+        """Process id of a child that was started."""
+        if self._child is None:
+            raise RuntimeError("the child was not started")
+        return self._child.pid
+
     def poll(self, timeout: float = 0.0) -> int | None:
         """Take what the child has said since; return its exit code when it is over and all is taken, else None.
 
