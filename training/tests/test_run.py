@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,16 @@ def wait_for_step(folder: Path, step: int, child: subprocess.Popen) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the child with `--threads 1`: sums in another order are not the same bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_stopped_then_killed_then_resumed_is_bit_for_bit_uninterrupted(tiny, store_folder, tmp_path):
     content = {**tiny, "steps": 100, "checkpoint_every": 3, "validate_every": 40}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))

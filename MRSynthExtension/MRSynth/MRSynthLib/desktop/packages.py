@@ -88,7 +88,9 @@ def is_leftover(entry: str, name: str) -> bool:
 def _version(found: importlib.metadata.Distribution) -> str:
     try:
         return str(found.version or "")
-    except (KeyError, TypeError, AttributeError):  # METADATA is missing, empty or somebody else's
+    # METADATA is missing, empty or somebody else's. Where the backport importlib_metadata is imported, it finds the
+    # packages, and has an error of its own.
+    except (KeyError, TypeError, AttributeError, FileNotFoundError, importlib.metadata.PackageNotFoundError):
         return ""
 
 

@@ -87,11 +87,11 @@ def test_a_killed_client_takes_its_workers_along_and_the_next_run_goes_on(
 
 
 def test_an_interrupted_run_reports_what_is_done(
-    people: Path, tmp_path: Path, tiny_checkpoint: Path, child_environment: dict[str, str]
+    tmp_path: Path, tiny_checkpoint: Path, child_environment: dict[str, str]
 ) -> None:
     if os.name == "nt":
         pytest.skip("signals of POSIX")
-    out = tmp_path / "out"
+    people, out = cohort(tmp_path / "in", 40), tmp_path / "out"  # more than are done before the signal comes
     with started(child_environment, people, "-o", out, "--workers", "1", "--model", tiny_checkpoint) as child:
         wait_for(child, "result")
         os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to the workers, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 import textwrap
@@ -655,7 +656,13 @@ def test_imitated_classes_keep_to_the_headers(app):
             assert members.qt_base(widget).__name__ == base, name
         declared = [names.declared(cls.__name__) for cls in widget.__mro__ if cls.__name__ in listed]
         allowed = {n for d in declared for n in (*d.properties, *d.slots, *d.signals)}
-        own = {n for cls in widget.__mro__ if cls.__name__ in listed for n in vars(cls) if not n.startswith("_")}
+        own = {
+            n
+            for cls in widget.__mro__
+            if cls.__name__ in listed
+            for n, value in vars(cls).items()
+            if not n.startswith("_") and not isinstance(value, enum.EnumMeta)  # enumerations are not listed
+        }
         inherited = set(dir(members.qt_base(widget)))
         helpers = {"staticMetaObject", "start", "end", "open_windows", "show_and_enter", "leave", "renders"}
         assert own - allowed - inherited <= helpers, name
