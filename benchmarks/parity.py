@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrsynth_training.evaluation import score
 from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.preparation import find_cases
+from mrsynth_training.scoring import score
 from MRSynthLib.engine import inference, intensity
 from MRSynthLib.engine.synthesis import CONTRASTS, Synthesizer, other
 
 DEFINED, FP32, BF16 = "as defined, fp32", "fp32", "bf16"
 COMPARED = ((FP32, DEFINED), (BF16, FP32))  # what, against what
+PROTOCOLS = ("paper", "brain", "lesion", "drift", "shift")
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def _pairs(data: Path, subjects: list[str]) -> Iterator[Pair]:
 
 
 def _made(synthesizer: Synthesizer, pair: Pair) -> NDArray[np.float32]:
-    result = synthesizer.synthesize(pair.source, other(pair.contrast), source=pair.contrast)
+    result = synthesizer.synthesize(pair.source, other(pair.contrast), source=pair.contrast, force=True)
     return result.volume.voxels.astype(np.float32)
 
 
@@ -71,7 +72,7 @@ def _psnr(made: NDArray[np.float32], reference: NDArray[np.float32], pair: Pair)
 
 
 def _flat(pair: Pair, voxels: NDArray[np.float32]) -> Iterator[tuple[str, float]]:
-    for protocol, values in score(pair, voxels).items():
+    for protocol, values in score(pair, voxels, PROTOCOLS).items():
         for name, value in values.items():
             yield f"{protocol} {name}", value
 
