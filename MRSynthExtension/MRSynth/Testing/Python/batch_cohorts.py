@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +57,8 @@ def started(environment: dict[str, str], *arguments: object) -> Iterator[subproc
     """The command as a process that tells events as JSON lines; it does not outlive the test."""
     command = [*COMMAND, *map(str, arguments), "--progress-json"]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    if os.name == "posix":
+        pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # "&" has it ignored
     child = subprocess.Popen(command, env=environment, **pipes)
     try:
         yield child
