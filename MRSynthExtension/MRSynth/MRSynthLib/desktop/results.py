@@ -177,12 +177,8 @@ def _show_map(
     what: str,
     output_node: slicer.vtkMRMLScalarVolumeNode | None,
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    attributes = {
-        "Description": f"{what}, {info['description']}",
-        "Model": info["checkpoint_name"],
-        "ModelSHA256": info["checkpoint_sha256"],
-    }
-    node = _show(job, voxels, what, trust.WINDOW, attributes, output_node)
+    """Put a map of errors, in its colours, into a node."""
+    node = _show_measure(job, voxels, info, what, trust.WINDOW, output_node)
     try:
         trust.paint(node)
     except Exception:
@@ -199,12 +195,24 @@ def show_cycle_difference(
     output_node: slicer.vtkMRMLScalarVolumeNode | None = None,
 ) -> None:
     """Put the cycle difference |x - G(G(x))|, in output units, into a node, beside the source."""
+    _show_measure(job, difference, info, "cycle difference", CYCLE_WINDOW, output_node)
+
+
+def _show_measure(
+    job: Job,
+    voxels: NDArray[Any],
+    info: Mapping[str, Any],
+    what: str,
+    window: float,
+    output_node: slicer.vtkMRMLScalarVolumeNode | None,
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """Put what a run tells about its result, in output units, into a node, beside the source."""
     attributes = {
-        "Description": f"cycle difference, {info['description']}",
+        "Description": f"{what}, {info['description']}",
         "Model": info["checkpoint_name"],
         "ModelSHA256": info["checkpoint_sha256"],
     }
-    _show(job, difference, "cycle difference", CYCLE_WINDOW, attributes, output_node)
+    return _show(job, voxels, what, window, attributes, output_node)
 
 
 def source_removed(job: Job) -> InputError:
