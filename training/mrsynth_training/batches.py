@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mrsynth_training import augment
+from mrsynth_training import augment, inserted_lesions
 from mrsynth_training.config import Config
 from mrsynth_training.neighbours import middle, neighbours
 from mrsynth_training.slices import SAMPLERS, EpochSampler, GroupSampler, SliceStore
@@ -83,7 +83,7 @@ class Batches:
         count, depth = len(indices), self.neighbours.shape[1]
         images = self.store.images(self.neighbours[indices].ravel())
         channels = [images.view(count, depth, 2, *images.shape[2:]).transpose(1, 2).flatten(1, 2)]
-        if self.config.losses.lesion.weight:
+        if self.config.losses.lesion.weight or self.config.inserted_lesions:
             mask = self.store.masks(indices)[:, None]
             channels += [(mask > 0).float(), (mask == LESION).float()]
         cut = augment.crop(
@@ -94,4 +94,7 @@ class Batches:
             random=self.config.augmentation != "none",
         )
         marked = (cut[:, 2 * depth :] > 0.5).sum(dim=1, keepdim=True) if len(channels) > 1 else None
-        return cut[:, :depth], cut[:, depth : 2 * depth], marked
+        t1, t2 = cut[:, :depth], cut[:, depth : 2 * depth]
+        if marked is not None and self.config.inserted_lesions:
+            inserted_lesions.insert(t1, t2, marked, self.config.inserted_lesions, self.generator)
+        return t1, t2, marked

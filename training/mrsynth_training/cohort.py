@@ -14,7 +14,14 @@ from typing import Any
 from mrsynth_training import layouts
 from mrsynth_training.errors import TrainingError
 
-SOURCE_GROUPS = (("Lesjak", "lesjak"), ("Ljubljana", "ljubljana"), ("C-STAR", "cstar"), ("same, patient", "ljubljana"))
+# The words of a source in `cases.json` that tell its scanner or collection; all computed patients are of one.
+SOURCE_GROUPS = (
+    ("Lesjak", "lesjak"),
+    ("Ljubljana", "ljubljana"),
+    ("C-STAR", "cstar"),
+    ("same, patient", "ljubljana"),
+    ("MRSynth phantom", "phantom"),
+)
 NOT_RAW = {"derivatives", "sourcedata", "code", "stimuli"}  # folders of a BIDS data set that hold no raw images
 GRADES = ("HGG", "LGG")
 # What lies in a folder that has no study, and what to do about it.

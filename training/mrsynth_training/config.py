@@ -33,7 +33,7 @@ INTEGERS = (
     *("seed", "discriminator_filters", "crop", "batch_size", "steps", "warmup_steps", "pool_size"),
     *("checkpoint_every", "validate_every", "validation_slices"),
 )
-NUMBERS = ("learning_rate", "ema_decay", "constant_fraction", "epochs")
+NUMBERS = ("learning_rate", "ema_decay", "constant_fraction", "epochs", "inserted_lesions")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Config:
     `framework` and `pairing` follow from one another where only one is given; without either the experiment is a
     paired self-inverse one.  `crop` is the side, in pixels, of the training images (a multiple of 16).  Exactly one of
     `steps` and `epochs` is given.  The learning rate rises over `warmup_steps`, stays constant for `constant_fraction`
-    of the run and then falls to 0: on a line (CycleGAN's schedule) or on a cosine.
+    of the run and then falls to 0: on a line (CycleGAN's schedule) or on a cosine.  `inserted_lesions` is the share of
+    the training slices that lesions are put into.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Config:
     framework: str = ""
     pairing: str = ""
     augmentation: str = "strong"
+    inserted_lesions: float = 0.0
     sampling: str = "groups"
     crop: int = 144
     batch_size: int = 10
@@ -131,6 +133,8 @@ class Config:
             raise _bad(f"steps is {self.steps} and epochs is {self.epochs}", "exactly one of the two")
         if self.crop <= 0 or self.crop % 16:
             raise _bad(f"crop is {self.crop}", "a positive multiple of 16")
+        if not 0 <= self.inserted_lesions <= 1:
+            raise _bad(f"inserted_lesions is {self.inserted_lesions:g}", "a share of the slices, 0 to 1")
         for term in fields(self.losses):
             if getattr(self.losses, term.name).weight < 0:
                 raise _bad(f"losses.{term.name}.weight is negative", "0 or more")
@@ -195,7 +199,7 @@ class Config:
         content = self.as_dict()
         known = ("paired_l1", "ssim", "cycle", "adversarial")
         content["losses"] = {k: v for k, v in content["losses"].items() if k in known or v["weight"]}
-        default = {"framework": IMPLIED[self.pairing], "deep_supervision": False}
+        default = {"framework": IMPLIED[self.pairing], "deep_supervision": False, "inserted_lesions": 0.0}
         content = {k: v for k, v in content.items() if k not in default or v != default[k]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
