@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from MRSynthLib.engine.errors import Cancelled, MRSynthError
-
-from .polled import PolledChild
+from .polled import PolledModule
 
 Event = Mapping[str, Any]
 
@@ -32,8 +30,8 @@ class BatchResult:
     report: Path | None = None
 
 
-class BatchRun:
-    """One batch: `start` it, `poll` it now and then until that is True, take its `result`.
+class BatchRun(PolledModule[BatchResult]):
+    """One batch; see `PolledRun`. Examinations that failed are counted in its result.
 
     A cancelled batch keeps what is done; the same batch started again goes on from there.
 
@@ -53,6 +51,8 @@ class BatchRun:
         The interpreter; by default PythonSlicer inside 3D Slicer, else the running one.
     """
 
+    expected = "a batch."
+
     def __init__(
         self,
         folder: Path,
@@ -69,61 +69,10 @@ class BatchRun:
         arguments += ["--end-with", str(os.getpid()), *options]
         if model is not None:
             arguments += ["--model", model]
-        self._child = PolledChild("MRSynthLib.engine.cli", arguments, self._hear, python)
+        super().__init__("MRSynthLib.engine.cli", arguments, python)
         self._on_event = on_event
         self._done: Event | None = None
         self._said = ""
-        self._result: BatchResult | None = None
-        self._error: MRSynthError | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is over, in whatever way."""
-        return self._result is not None or self._error is not None
-
-    def start(self) -> None:
-        """Start the child.
-
-        Raises
-        ------
-        DeviceError
-            worker-died: the interpreter cannot be started.
-        """
-        self._child.start()
-
-    def poll(self, timeout: float = 0.0) -> bool:
-        """Tell events; return whether the batch is over.
-
-        Parameters
-        ----------
-        timeout : float
-            Wait up to this many seconds for the next one.
-        """
-        if not self.ended:
-            code = self._child.poll(timeout)
-            if code is not None and not self.ended:  # an event may have led to a cancel
-                self._conclude(code)
-        return self.ended
-
-    def cancel(self) -> None:
-        """End the batch and its processes; does nothing when it is over."""
-        if not self.ended:
-            self._error = Cancelled()
-            self._child.end()
-
-    def result(self) -> BatchResult:
-        """Return what came of it; examinations that failed are counted there.
-
-        Raises
-        ------
-        MRSynthError
-            What stood against the batch as a whole, or ended it before its time.
-        """
-        if self._error is not None:
-            raise self._error
-        if self._result is None:
-            raise RuntimeError("the batch is not over")
-        return self._result
 
     def _hear(self, line: str) -> None:
         try:
@@ -134,14 +83,14 @@ class BatchRun:
             return
         if kind == "done":
             self._done = event
-        elif self._on_event is not None and not self.ended:
+        elif self._on_event is not None:
             self._on_event(event)
 
     def _conclude(self, code: int) -> None:
         done = self._done
         if done is None or "error" in done:
             said = self._said if done is None else json.dumps({"error": done["error"]})
-            self._error = self._child.error(code, said, "a batch.")
+            self._error = self._failure(code, said)
         else:
             report = done.get("report")
             self._result = BatchResult(dict(done["counts"]), Path(report) if report else None)

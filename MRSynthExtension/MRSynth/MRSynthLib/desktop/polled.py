@@ -1,95 +1,194 @@
-"""A child process that is looked at now and then: what it says, how it ended, and that it never stays behind."""
+"""What runs in a child process and is looked at now and then: start, poll, cancel, result; and nothing stays behind."""
 
 from __future__ import annotations
 
 import json
 import queue
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
-from MRSynthLib.engine.errors import DeviceError, MRSynthError
+from MRSynthLib.engine.errors import Cancelled, DeviceError, MRSynthError
 from MRSynthLib.engine.process import UNEXPECTED, error_from
 
-from .child import Child, ending, environment, interpreter
+from .child import MOST_LINES, Child, ending, environment, interpreter
 
 _LAST_WORDS = 15  # lines of stderr that are kept for the message when the child dies
+_WORD_LENGTH = 300  # characters of each
+
+Result = TypeVar("Result")
+Self = TypeVar("Self", bound="PolledRun[Any]")
 
 
-class PolledChild:
-    """A Python module run in a child process.
+class PolledRun(ABC, Generic[Result]):
+    """One run: `start` it, `poll` it now and then until that is True, take its `result`.
 
-    The child ends with this process, with `end`, and when the object is forgotten.
+    Whatever it tells, it tells in the thread that polls. The child ends with this process, with `cancel`, and when the
+    run is forgotten. As a context manager it leaves nothing behind, whatever happens inside.
 
     Parameters
     ----------
-    module : str
-        What ``python -m`` runs.
-    arguments : sequence of str
-    heard : callable
-        Called by `poll`, in its thread, with each line of the child's stdout.
     python : str, optional
         The interpreter; by default PythonSlicer inside 3D Slicer, else the running one.
     """
 
-    def __init__(
-        self, module: str, arguments: Sequence[str], heard: Callable[[str], object], python: str | None = None
-    ) -> None:
+    expected = "a result."  # of the child; what an error says
+
+    def __init__(self, python: str | None = None) -> None:
         self._python = python or interpreter()
-        self._command = [self._python, "-m", module, *arguments]
-        self._heard = heard
-        self._child: Child | None = None
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
-        self._end: weakref.finalize[..., Any] | None = None
+        self._result: Result | None = None
+        self._error: MRSynthError | None = None
+        self._clean: weakref.finalize[..., Any] | None = None  # what stays behind; None until the run begins
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, in whatever way."""
+        return self._result is not None or self._error is not None
 
     def start(self) -> None:
         """Start the child, once.
 
         Raises
         ------
+        OutputError
+            output-full, output-not-writable: the temporary folder cannot take what the child needs.
         DeviceError
             worker-died: the interpreter cannot be started.
         """
-        if self._child is not None:
-            raise RuntimeError("a child is started once")
-        try:
-            self._child = Child(self._command, environment())
-        except OSError as error:
-            seen = f"'{self._python}' cannot be started: {error}."
-            raise DeviceError("worker-died", seen, "a Python with the engine's packages.") from error
-        # Once only: later, the number of a dead process may be that of a stranger.
-        self._end = weakref.finalize(self, self._child.end)
+        if self._clean is not None or self.ended:
+            raise RuntimeError(f"a {type(self).__name__} is started once")
+        self._begin()
 
-    @property
-    def pid(self) -> int:
-        """Process id of a child that was started."""
-        if self._child is None:
-            raise RuntimeError("the child was not started")
-        return self._child.pid
-
-    def poll(self, timeout: float = 0.0) -> int | None:
-        """Take what the child has said since; return its exit code when it is over and all is taken, else None.
+    def poll(self, timeout: float = 0.0) -> bool:
+        """Take what the child has said since; return whether the run is over.
 
         Parameters
         ----------
         timeout : float
             Wait up to this many seconds for the child's next words.
         """
+        if not self.ended:
+            self._look(timeout)
+        return self.ended
+
+    def cancel(self) -> None:
+        """End the child and everything it started, within a second; does nothing when the run is over."""
+        if not self.ended:
+            self._error = Cancelled()
+            self._release()
+
+    def result(self) -> Result:
+        """Return the result of a run that is over.
+
+        Raises
+        ------
+        MRSynthError
+            What went wrong, as the child said it; `Cancelled`; or DeviceError "worker-died", where it ended without a
+            word that can be understood.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._result is None:
+            raise RuntimeError("the run is not over")
+        return self._result
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Start the child, and set `_clean`."""
+
+    @abstractmethod
+    def _look(self, timeout: float) -> None:
+        """Take what the child has said; set `_result` or `_error` where the run is over."""
+
+    def _spawned(self, arguments: Sequence[str], surroundings: Mapping[str, str]) -> Child:
+        """The interpreter as a child process."""
+        try:
+            return Child([self._python, *arguments], surroundings)
+        except OSError as error:
+            seen = f"'{self._python}' cannot be started: {error}."
+            raise DeviceError("worker-died", seen, "a Python with the engine's packages.") from error
+
+    def _lines(self, child: Child, timeout: float) -> Iterator[tuple[str, str]]:
+        """What the child has said, for as long as the run is not over: (stream, line)."""
+        for _ in range(MOST_LINES):  # not more, so that a child that floods cannot hold the caller
+            if self.ended:  # a line has led to a cancel
+                return
+            try:
+                yield child.lines.get(timeout=timeout) if timeout else child.lines.get_nowait()
+            except queue.Empty:
+                return
+            timeout = 0.0
+
+    def _note(self, line: str) -> None:
+        """Keep what may tell why the child died."""
+        self._last_words.append(line.strip()[:_WORD_LENGTH])
+
+    def _died(self, seen: str) -> DeviceError:
+        words = " | ".join(line for line in self._last_words if line)
+        return DeviceError("worker-died", f"{seen} Its last words: {words}" if words else seen, self.expected)
+
+    def _release(self) -> None:
+        """End the child, once: later, the number of a dead process may be that of a stranger."""
+        if self._clean is not None:
+            self._clean()
+
+
+class PolledModule(PolledRun[Result]):
+    """A Python module of the engine as a child process, which is over when the process is.
+
+    Parameters
+    ----------
+    module : str
+        What ``python -m`` runs.
+    arguments : sequence of str
+    python : str, optional
+        As in `PolledRun`.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str], python: str | None = None) -> None:
+        super().__init__(python)
+        self._arguments = ["-m", module, *arguments]
+        self._child: Child | None = None
+
+    def _begin(self) -> None:
+        self._child = self._spawned(self._arguments, environment())
+        self._clean = weakref.finalize(self, self._child.end)
+
+    def _look(self, timeout: float) -> None:
         if self._child is None:
-            raise RuntimeError("the child was not started")
+            raise RuntimeError("the run was not started")
         code = self._child.exit_code
         if code is not None:
-            self.end()
-        self._take_lines(self._child, 0.0 if code is not None else timeout)
-        return code
+            self._release()  # and with that, all lines are read
+        for stream, line in self._lines(self._child, 0.0 if code is not None else timeout):
+            if stream == "stdout":
+                self._hear(line)
+            else:
+                self._note(line)
+        if code is not None and not self.ended:
+            self._conclude(code)
 
-    def end(self) -> None:
-        """End the child and all that it has started; does nothing where it is over."""
-        if self._end is not None:
-            self._end()
+    @abstractmethod
+    def _hear(self, line: str) -> None:
+        """Take a line of the child's stdout."""
 
-    def error(self, code: int, said: str, expected: str) -> MRSynthError:
+    @abstractmethod
+    def _conclude(self, code: int) -> None:
+        """Set `_result` or `_error`, from the exit code and from what was heard."""
+
+    def _failure(self, code: int, said: str) -> MRSynthError:
         """What kept the child from its work.
 
         Parameters
@@ -98,29 +197,11 @@ class PolledChild:
             Its exit code.
         said : str
             What it may have said about it: JSON, an object with the key ``error``.
-        expected : str
-            What was expected of it.
         """
         try:
             described = json.loads(said)["error"]
             if described["code"] != UNEXPECTED:
                 return error_from(described)
-            return self._died(described["message"], expected)
+            return self._died(described["message"])
         except (ValueError, KeyError, TypeError):
-            return self._died(f"The background process {ending(code)}.", expected)
-
-    def _died(self, seen: str, expected: str) -> DeviceError:
-        words = " | ".join(line for line in self._last_words if line)
-        return DeviceError("worker-died", f"{seen} Its last words: {words}" if words else seen, expected)
-
-    def _take_lines(self, child: Child, timeout: float) -> None:
-        while True:
-            try:
-                stream, line = child.lines.get(timeout=timeout) if timeout else child.lines.get_nowait()
-            except queue.Empty:
-                return
-            timeout = 0.0
-            if stream == "stdout":
-                self._heard(line)
-            else:
-                self._last_words.append(line.rstrip())
+            return self._died(f"The background process {ending(code)}.")

@@ -10,32 +10,28 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import shutil
 import tempfile
 import weakref
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from MRSynthLib.engine.errors import Cancelled, DeviceError, InstallError, MRSynthError
+from MRSynthLib.engine.errors import DeviceError, InstallError, MRSynthError
 from MRSynthLib.engine.process import UNEXPECTED, error_from
 from MRSynthLib.engine.volume import Volume
 from MRSynthLib.engine.worker import RUN_FOLDER_PREFIX
 
 from . import warm
-from .child import MOST_LINES, Child, ending, interpreter
+from .child import Child, ending
 from .exchange import RunResult, read_result, write_request
+from .polled import PolledRun
 
 __all__ = ["RunResult", "WorkerRun", "run"]
 
 Event = Mapping[str, Any]
 
-_LAST_WORDS = 15  # lines of stderr that are kept for the message when the worker dies
-_WORD_LENGTH = 300  # characters of each
 # What the worker's events hold at least; what lacks it is no event.
 _EVENTS: dict[str, tuple[str, ...]] = {
     "started": (),
@@ -48,10 +44,8 @@ _EVENTS: dict[str, tuple[str, ...]] = {
 _FURTHER = {"cycle": "cycle", "reliability": "reliability", "interval": "reliability"}  # parts, and who asks for them
 
 
-class WorkerRun:
-    """One run in a child process: `start` it, `poll` it now and then until that is True, take its `result`.
-
-    As a context manager it leaves neither process nor files behind, whatever happens inside.
+class WorkerRun(PolledRun[RunResult]):
+    """One run of the generator in a child process; see `PolledRun`.
 
     Parameters
     ----------
@@ -87,6 +81,7 @@ class WorkerRun:
         python: str | None = None,
         keep_warm: bool = False,
     ) -> None:
+        super().__init__(python)
         self._volume = volume
         self._mask, self._like = mask, like
         self._settings = {
@@ -101,44 +96,16 @@ class WorkerRun:
             "force": force,
         }
         self._on_progress = on_progress
-        self._python = python or interpreter()
         self._keep_warm = keep_warm
         self._began_with: warm.Start | None = None
         self._request = ""
         self._deaf: set[str] = set()  # the streams on which a kept worker may still speak of an earlier run
         self._idle = False
-        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._traces: _Traces | None = None
-        self._clean: weakref.finalize[..., Any] | None = None
         self._outcome: Event | None = None
-        self._result: RunResult | None = None
-        self._error: MRSynthError | None = None
 
-    def __enter__(self) -> WorkerRun:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the run is over, in whatever way."""
-        return self._result is not None or self._error is not None
-
-    def start(self) -> None:
-        """Write the input aside and start the worker.
-
-        Raises
-        ------
-        OutputError
-            output-full, output-not-writable: the temporary folder cannot take the volume.
-        DeviceError
-            worker-died: the interpreter cannot be started.
-        """
-        if self._traces is not None or self.ended:
-            raise RuntimeError("a WorkerRun is started once")
+    def _begin(self) -> None:
+        """Write the input aside and start the worker, or give it to the idle one."""
         folder = tempfile.mkdtemp(prefix=RUN_FOLDER_PREFIX)  # for this user only
         self._traces = traces = _Traces(Path(folder))
         # Also when the caller forgets the run, or the interpreter exits.
@@ -150,16 +117,7 @@ class WorkerRun:
             self._clean()
             raise
 
-    def poll(self, timeout: float = 0.0) -> bool:
-        """Take what the worker has said since; return whether the run is over.
-
-        Parameters
-        ----------
-        timeout : float
-            Wait up to this many seconds for the worker's next words.
-        """
-        if self.ended:
-            return True
+    def _look(self, timeout: float) -> None:
         if self._traces is None or self._traces.child is None:
             raise RuntimeError("the run was not started")
         child = self._traces.child
@@ -168,33 +126,11 @@ class WorkerRun:
             child.end()
         self._take_lines(child, 0.0 if over else timeout)
         if self.ended:  # a callback has cancelled
-            return True
+            return
         if over and "stdout" in self._deaf:
             self._start_anew(self._traces)
         elif over or self._idle:
             self._conclude(child, self._traces)
-        return self.ended
-
-    def cancel(self) -> None:
-        """End the worker and everything it started, within a second; does nothing when the run is over."""
-        if self.ended:
-            return
-        self._error = Cancelled()
-        self._release()
-
-    def result(self) -> RunResult:
-        """Return the result of a run that is over.
-
-        Raises
-        ------
-        MRSynthError
-            What went wrong, as the engine raised it; `Cancelled`; or DeviceError "worker-died".
-        """
-        if self._error is not None:
-            raise self._error
-        if self._result is None:
-            raise RuntimeError("the run is not over")
-        return self._result
 
     def _kept_worker(self) -> Child | None:
         """Give the request to the idle worker, if there is a fitting one."""
@@ -216,15 +152,11 @@ class WorkerRun:
         start = self._began_with or warm.start(self._python)
         # torch makes its cache folder as soon as it is imported; it has to go as well.
         torch_cache = {"TORCHINDUCTOR_CACHE_DIR": str(Path(self._request).parent)}
-        command = [self._python, "-m", "MRSynthLib.engine.worker", self._request, "--end-with", str(os.getpid())]
+        arguments = ["-m", "MRSynthLib.engine.worker", self._request, "--end-with", str(os.getpid())]
         if self._keep_warm:
-            command += ["--serve", str(warm.IDLE_SECONDS)]
+            arguments += ["--serve", str(warm.IDLE_SECONDS)]
         self._deaf = set()
-        try:
-            return Child(command, torch_cache | start.environment)
-        except OSError as error:
-            seen = f"'{self._python}' cannot be started: {error}."
-            raise DeviceError("worker-died", seen, "a Python with the engine's packages.") from error
+        return self._spawned(arguments, torch_cache | start.environment)
 
     def _start_anew(self, traces: _Traces) -> None:
         """A kept worker has ended, by itself or by somebody else, before it began this run."""
@@ -235,21 +167,14 @@ class WorkerRun:
             self._release()
 
     def _take_lines(self, child: Child, timeout: float) -> None:
-        for _ in range(MOST_LINES):  # not more, so that a child that floods cannot hold the caller
-            if self.ended:
-                return
-            try:
-                stream, line = child.lines.get(timeout=timeout) if timeout else child.lines.get_nowait()
-            except queue.Empty:
-                return
-            timeout = 0.0
+        for stream, line in self._lines(child, timeout):
             if stream in self._deaf:
                 if _begins(line, self._request):
                     self._deaf.discard(stream)
                 continue
             event = _parsed(line) if stream == "stdout" else None
             if event is None:
-                self._last_words.append(line.strip()[:_WORD_LENGTH])
+                self._note(line)
             elif event["event"] == "idle":
                 self._idle = self._keep_warm
                 return
@@ -288,32 +213,8 @@ class WorkerRun:
                 warm.keep(child, self._began_with)
             self._release()
 
-    def _died(self, seen: str) -> DeviceError:
-        words = " | ".join(line for line in self._last_words if line)
-        return DeviceError("worker-died", f"{seen} Its last words: {words}" if words else seen, "a result.")
 
-    def _release(self) -> None:
-        if self._clean is not None:
-            self._clean()
-
-
-def run(
-    volume: Volume,
-    *,
-    model: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    source: str = "auto",
-    target: str | None = None,
-    mask: Volume | None = None,
-    cycle: bool = False,
-    like: Volume | None = None,
-    planes: str = "axial",
-    reliability: bool = False,
-    force: bool = False,
-    on_progress: Callable[[Event], None] | None = None,
-    python: str | None = None,
-) -> RunResult:
+def run(volume: Volume, **settings: Any) -> RunResult:
     """Run in a child process and wait for the result; parameters as in `WorkerRun`.
 
     Raises
@@ -321,22 +222,7 @@ def run(
     MRSynthError
         As the engine raised it in the worker; DeviceError "worker-died" if that ended without a word.
     """
-    with WorkerRun(
-        volume,
-        model=model,
-        device=device,
-        precision=precision,
-        source=source,
-        target=target,
-        mask=mask,
-        cycle=cycle,
-        like=like,
-        planes=planes,
-        reliability=reliability,
-        force=force,
-        on_progress=on_progress,
-        python=python,
-    ) as job:
+    with WorkerRun(volume, **settings) as job:
         job.start()
         while not job.poll(timeout=0.1):
             pass
