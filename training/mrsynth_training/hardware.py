@@ -12,6 +12,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from mrsynth_training import heap
+from mrsynth_training.dense_training import faster
 from mrsynth_training.errors import TrainingError
 
 OPTIONS = {"default": {"mode": "default"}, "cuda-graphs": {"mode": "reduce-overhead"}}  # of torch.compile
@@ -46,16 +48,20 @@ class TrainingFabric(Fabric):
             accelerator=accelerator, devices=count, num_nodes=nodes, strategy=strategy, precision=precision
         )
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
+        if self.device.type == "cpu":
+            heap.keep_freed()
         self.precision_name, self.compiled = precision, compiled
         self._pairs: list[tuple[nn.Module, nn.Module]] = []
 
     def setup(self, module: nn.Module, *optimizers: Any, **options: Any) -> Any:
-        """Fabric's, of a module with joint batch statistics and, where wanted, compiled."""
+        """Fabric's, of a module with joint batch statistics and, where wanted, compiled; else faster on a CPU."""
         if self.world_size > 1:
             module = with_joint_statistics(module, self.device)
         if self.compiled != "off":
             self._pairs.append((copy.deepcopy(module), module))
             module.compile(**OPTIONS[self.compiled])
+        elif self.device.type == "cpu":
+            module = faster(module)
         return super().setup(module, *optimizers, **options)
 
     def check_compiled(self, images: Tensor) -> list[str]:

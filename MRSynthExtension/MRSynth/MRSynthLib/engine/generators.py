@@ -142,8 +142,13 @@ class DenseUNet(nn.Module):
         x = self.bottom(x)
         each = self.upsampling if isinstance(self.upsampling, nn.ModuleList) else [self.upsampling] * len(skips)
         for upsampling, convolution, skip in zip(each, self.decoder, reversed(skips), strict=True):
-            x = convolution(torch.cat([upsampling(x), skip], dim=1))
+            x = self.joined(x, skip, upsampling, convolution)
         return self.output(self.convolution2(x))
+
+    def joined(self, x: Tensor, skip: Tensor, upsampling: nn.Module, convolution: nn.Module) -> Tensor:
+        """One level of the decoder: (N, C, H, W) and its skip (N, D, 2H, 2W) to (N, E, 2H, 2W)."""
+        joined: Tensor = convolution(torch.cat([upsampling(x), skip], dim=1))
+        return joined
 
 
 class UNet(nn.Module):
