@@ -18,6 +18,7 @@ Everything else (the baselines, instance norm, other ways of upsampling, Apple G
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -106,7 +107,9 @@ class FusedDenseUNet:
     def __init__(self, net: DenseUNet, place: Place, make: type[Convolution] | None = None) -> None:
         self.place = place
         make = make or fastest(place)
-        self.first = make(*_folded(net.convolution1), place)
+        # The few weights of the first and the last convolution, rounded to bf16, would cost more than all others.
+        self.exact = replace(place, dtype=torch.float32)
+        self.first = make(*_folded(net.convolution1), self.exact)
         self.pooling = net.pooling
         blocks: Stage = net.dense_blocks
         self.blocks = [[_Layer(layer, make, place) for layer in block] for block in blocks]
@@ -117,7 +120,8 @@ class FusedDenseUNet:
         decoder: Stage = net.decoder
         below = [channels, *(stage[0].out_channels for stage in decoder)]
         self.decoder = [_Decoder(*pair, make, place) for pair in zip(decoder, below, strict=False)]
-        self.last = Convolution(net.convolution2.weight, net.convolution2.bias, place)  # packed, 1 channel pads to 16
+        # Packed, 1 channel pads to 16.
+        self.last = Convolution(net.convolution2.weight, net.convolution2.bias, self.exact)
         self.output = net.output
 
     @staticmethod
@@ -132,7 +136,7 @@ class FusedDenseUNet:
         """(N, C, H, W) to (N, 1, H, W)."""
         with torch.inference_mode():
             result = x.new_zeros(len(x), 1, *x.shape[2:])
-            x, skips = self._encoded(self.place.hold(x))
+            x, skips = self._encoded(self.exact.hold(x))
             sizes = result.shape[2:]
             wanted = window or [(0, size) for size in sizes]
             levels = (_needed(span, size, len(skips)) for span, size in zip(wanted, sizes, strict=True))
@@ -142,12 +146,12 @@ class FusedDenseUNet:
                 (top, bottom), (left, right) = ((2 * first, 2 * end) for first, end in (rows, columns))
                 x = stage(_packed(below), _packed(skips.pop()[:, :, top:bottom, left:right]))
             height, width = x.shape[2:]
-            result[:, :, top : top + height, left : left + width] = self.output(self.last(x).float())
+            result[:, :, top : top + height, left : left + width] = self.output(self.last(self.exact.hold(x)))
         return result
 
     def _encoded(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The coarsest features, and those of each level that skip what is below it."""
-        x = self.first.relu(x)
+        x = self.place.hold(self.first.relu(x))
         skips = [x]
         x = self.pooling(x)
         for layers, transition in zip(self.blocks, self.transitions, strict=False):
