@@ -49,6 +49,7 @@ class Child:
         if sys.platform == "win32":
             group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
         self.lines: queue.Queue[tuple[str, str]] = queue.Queue()
+        self._over = False
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -96,6 +97,9 @@ class Child:
 
     def end(self) -> None:
         """End the child if it still runs, and always what it has left behind; then all lines are read."""
+        if self._over:  # the number of a dead process may be that of a stranger by now
+            return
+        self._over = True
         if self.exit_code is None:
             self._ask_to_end()
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -87,11 +87,18 @@ def read_result(folder: Path, event: Mapping[str, Any], source: Volume, further:
     """
     if not np.array_equal(np.array(event["ijk_to_ras"]), source.ijk_to_ras):
         raise ValueError("The result lies on another grid than the input.")
-    parts = {part: _read_array(folder, event.get(part), source) for part in further}
-    return RunResult(_read_array(folder, event["voxels"], source), dict(event["info"]), **parts)
+    parts = {part: read_array(folder, event.get(part), source) for part in further}
+    return RunResult(read_array(folder, event["voxels"], source), dict(event["info"]), **parts)
 
 
-def _read_array(folder: Path, name: object, source: Volume) -> NDArray[np.int16]:
+def read_array(folder: Path, name: object, source: Volume) -> NDArray[np.int16]:
+    """Read a .npy file that a child process wrote, which must have the voxels of `source`, as int16.
+
+    Raises
+    ------
+    ValueError
+        With what is wrong, in a sentence.
+    """
     if not isinstance(name, str):
         raise ValueError("A part of the result is missing.")
     try:

@@ -9,13 +9,12 @@ from MRSynthLib.engine.errors import Cancelled, MRSynthError
 
 from .batching import BatchResult, BatchRun, Event
 from .panel_section import Section
-from .pump import Pump
+from .pump import Pump, follow
 from .words import _
 
 if TYPE_CHECKING:
     from .panel import Panel
 
-_POLL = 200  # ms between looks at the batch
 _FULL = 1000  # of the progress bar
 
 
@@ -89,7 +88,7 @@ class BatchSection(Section):
     def _on_clicked(self, checked: bool = False) -> None:
         if self.batch is not None and not self.batch.ended:
             self.batch.cancel()
-            self._poll()
+            self._ended()
         elif self.panel.setup.made_ready():
             self._start()
         self.panel.update()
@@ -112,28 +111,25 @@ class BatchSection(Section):
             self.batch = None
             self._said = _in_words(error)
             return
-        self._pump = Pump(self._poll, _POLL)
+        self._pump = follow(self.batch, self._ended)
 
     def _options(self) -> tuple[str, ...]:
         """What is chosen for single runs too."""
         wanted = self.parameters.reliability and self.panel.model.calibrated
         return ("--planes", str(self.parameters.planes), *(["--reliability"] if wanted else []))
 
-    def _poll(self) -> bool:
-        """Go on with the batch; return whether it is over."""
-        batch = self.batch
-        if batch is None or not batch.poll():
-            return batch is None
+    def _ended(self) -> None:
         self._stop()
+        if self.batch is None:
+            return
         try:
-            self._conclude(batch.result())
+            self._conclude(self.batch.result())
         except Cancelled:
             self._said = _("Cancelled. What is done stays; start the same batch again to go on.")
         except MRSynthError as error:
             self.panel.setup.doubt(error)
             self._said = _in_words(error)
         self.panel.update()
-        return True
 
     def _conclude(self, result: BatchResult) -> None:
         counts = result.counts

@@ -11,8 +11,9 @@ from MRSynthLib.engine.errors import MRSynthError
 from . import scoring
 from .compare import Comparison
 from .panel_section import Section
-from .pump import Pump
+from .pump import Pump, follow
 from .results import SOURCE_ROLE
+from .score_run import ScoreRun
 from .words import _
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class CompareSection(Section):
         self._pair: tuple[str, str] | None = None
         self._flicker: Pump | None = None
         self._scored = ""
+        self._scoring: tuple[ScoreRun, scoring.Job] | None = None
+        self._following: Pump | None = None
         self._overlay: slicer.vtkMRMLScalarVolumeNode | None = None  # what lies over the result in place of its source
         self.ui.sideBySideButton.connect("toggled(bool)", self._on_side_by_side)
         self.ui.flickerButton.connect("toggled(bool)", self._on_flicker)
@@ -64,7 +67,10 @@ class CompareSection(Section):
             self.ui.sideBySideButton.setChecked(False)
             self.ui.flickerButton.setChecked(False)
         acquired = self.parameters.acquired
-        self.ui.scoreButton.setEnabled(possible and acquired is not None and acquired is not synthetic)
+        running = self._scoring is not None
+        scorable = possible and acquired is not None and acquired is not synthetic
+        self.ui.scoreButton.setText(_("Cancel scoring") if running else _("Difference map and scores"))
+        self.ui.scoreButton.setEnabled(running or scorable)
         hint = "" if possible else _("Choose a synthetic volume above, or make one, to compare it with its source.")
         self.ui.compareHintLabel.setText(hint)
         self.ui.compareHintLabel.setVisible(bool(hint))
@@ -76,7 +82,8 @@ class CompareSection(Section):
         self.ui.flickerButton.setChecked(False)
 
     def close(self) -> None:
-        """Give the user's layout back."""
+        """Give the user's layout back, and end the scoring."""
+        self._stop_scoring()
         self._stop_flicker()
         if self._comparison is not None and self.ui.sideBySideButton.checked:
             self._comparison.side_by_side(False)
@@ -141,22 +148,58 @@ class CompareSection(Section):
         self._flicker = None
 
     def _on_score(self, checked: bool = False) -> None:
+        if self._scoring is not None:
+            self._stop_scoring()
+            self._scored = _("Cancelled.")
+        else:
+            self._start_scoring()
+        self.panel.update()
+
+    def _start_scoring(self) -> None:
         synthetic, _source = self._chosen()
         try:
-            with slicer.util.WaitCursor():
-                scored = scoring.score(synthetic, self.parameters.acquired, self.parameters.mask)
+            job = scoring.capture(synthetic, self.parameters.acquired, self.parameters.mask)
+            run = ScoreRun(job.pair)
+            run.start()
         except MRSynthError as error:
-            self._scored = f"⚠ {error.seen} {error.remedy}"
-        else:
-            brain = scored.scores["brain"]
-            self._scored = _(
-                "Within the brain: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, MAE {mae:.0f} of 1000.\n"
-                "All scores are in “{table}”, the differences in “{difference}”."
-            ).format(
-                psnr=brain["psnr"],
-                ssim=brain["ssim"],
-                mae=1000 * brain["mae"],
-                table=scored.table_node.GetName(),
-                difference=scored.difference_node.GetName(),
-            )
+            self._scored = _in_words(error)
+            return
+        self._scored = _("Scoring …")
+        self._scoring = run, job
+        self._following = follow(run, self._show_scores)
+
+    def _show_scores(self) -> None:
+        if self._scoring is None:
+            return
+        run, job = self._scoring
+        self._stop_scoring()
+        try:
+            self._scored = _scores_in_words(scoring.show(job, run.result()))
+        except MRSynthError as error:
+            self._scored = _in_words(error)
         self.panel.update()
+
+    def _stop_scoring(self) -> None:
+        if self._following is not None:
+            self._following.stop()
+        if self._scoring is not None:
+            self._scoring[0].cancel()
+        self._following = self._scoring = None
+
+
+def _in_words(error: MRSynthError) -> str:
+    return f"⚠ {error.seen} {error.remedy}"
+
+
+def _scores_in_words(scored: scoring.Scored) -> str:
+    brain = scored.scores["brain"]
+    return _(
+        "Within the brain: PSNR {psnr:.1f} dB, SSIM {ssim:.2f}, MAE {mae:.0f} of 1000.\n"
+        "All scores are in “{table}”, the differences in “{difference}”."
+    ).format(
+        psnr=brain["psnr"],
+        ssim=brain["ssim"],
+        mae=1000 * brain["mae"],
+        table=scored.table_node.GetName(),
+        difference=scored.difference_node.GetName(),
+    )

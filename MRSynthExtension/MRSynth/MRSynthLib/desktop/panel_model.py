@@ -17,13 +17,12 @@ from .mrml import ijk_to_ras
 from .panel_section import Section, choose, chosen, device_in_words
 from .parameters import AUTOMATIC
 from .probing import DeviceProbe
-from .pump import Pump
+from .pump import Pump, follow
 from .words import _
 
 if TYPE_CHECKING:
     from .panel import Panel
 
-_POLL = 200  # ms between looks at the probe
 _PASSES = {"axial": 1, "three": 3}  # of the generator through the volume
 
 
@@ -201,14 +200,11 @@ class ModelSection(Section):
         except MRSynthError as error:
             self._probing, self._probe_failed = None, str(error.seen)
             return
-        self._pump = Pump(self._poll_probe, _POLL)
+        self._pump = follow(self._probing, self._probed)
 
-    def _poll_probe(self) -> bool:
-        """Take the probe's answer when it is there; return whether there is nothing more to wait for."""
+    def _probed(self) -> None:
         if self._probing is None:
-            return True
-        if not self._probing.poll():
-            return False
+            return
         try:
             self.probe, self._probe_failed = self._probing.result(), ""
         except MRSynthError as error:
@@ -217,7 +213,6 @@ class ModelSection(Section):
         self._stop_probe()
         self._list_devices()
         self.panel.update()
-        return True
 
     def _stop_probe(self) -> None:
         if self._pump is not None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
+import tempfile
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from MRSynthLib.engine.errors import Cancelled, DeviceError, MRSynthError
-from MRSynthLib.engine.process import UNEXPECTED, error_from
+from MRSynthLib.engine.process import RUN_FOLDER_PREFIX, UNEXPECTED, error_from
 
 from .child import MOST_LINES, Child, ending, environment, interpreter
 
@@ -21,6 +25,21 @@ _WORD_LENGTH = 300  # characters of each
 
 Result = TypeVar("Result")
 Self = TypeVar("Self", bound="PolledRun[Any]")
+
+
+@dataclass
+class Traces:
+    """What a run must not leave behind."""
+
+    child: Child | None = None
+    folder: Path | None = None
+
+    def remove(self) -> None:
+        """End the child and remove the folder."""
+        if self.child is not None:
+            self.child.end()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class PolledRun(ABC, Generic[Result]):
@@ -42,7 +61,8 @@ class PolledRun(ABC, Generic[Result]):
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._result: Result | None = None
         self._error: MRSynthError | None = None
-        self._clean: weakref.finalize[..., Any] | None = None  # what stays behind; None until the run begins
+        self._traces = Traces()
+        self._clean: weakref.finalize[..., Any] | None = None  # set by the start
 
     def __enter__(self: Self) -> Self:
         return self
@@ -57,6 +77,11 @@ class PolledRun(ABC, Generic[Result]):
         """Whether the run is over, in whatever way."""
         return self._result is not None or self._error is not None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the child of a run that was started."""
+        return self._running().pid
+
     def start(self) -> None:
         """Start the child, once.
 
@@ -69,7 +94,13 @@ class PolledRun(ABC, Generic[Result]):
         """
         if self._clean is not None or self.ended:
             raise RuntimeError(f"a {type(self).__name__} is started once")
-        self._begin()
+        # Also when the caller forgets the run, or the interpreter exits.
+        self._clean = weakref.finalize(self, self._traces.remove)
+        try:
+            self._traces.child = self._begin()
+        except BaseException:
+            self._release()
+            raise
 
     def poll(self, timeout: float = 0.0) -> bool:
         """Take what the child has said since; return whether the run is over.
@@ -80,7 +111,7 @@ class PolledRun(ABC, Generic[Result]):
             Wait up to this many seconds for the child's next words.
         """
         if not self.ended:
-            self._look(timeout)
+            self._look(self._running(), timeout)
         return self.ended
 
     def cancel(self) -> None:
@@ -105,12 +136,22 @@ class PolledRun(ABC, Generic[Result]):
         return self._result
 
     @abstractmethod
-    def _begin(self) -> None:
-        """Start the child, and set `_clean`."""
+    def _begin(self) -> Child:
+        """Start the child."""
 
     @abstractmethod
-    def _look(self, timeout: float) -> None:
-        """Take what the child has said; set `_result` or `_error` where the run is over."""
+    def _look(self, child: Child, timeout: float) -> None:
+        """Take what the child has said; set `_result` or `_error` and `_release` where the run is over."""
+
+    def _running(self) -> Child:
+        if self._traces.child is None:
+            raise RuntimeError("the run was not started")
+        return self._traces.child
+
+    def _new_folder(self) -> Path:
+        """A folder for this user only, which goes with the run."""
+        self._traces.folder = folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER_PREFIX))
+        return folder
 
     def _spawned(self, arguments: Sequence[str], surroundings: Mapping[str, str]) -> Child:
         """The interpreter as a child process."""
@@ -140,7 +181,6 @@ class PolledRun(ABC, Generic[Result]):
         return DeviceError("worker-died", f"{seen} Its last words: {words}" if words else seen, self.expected)
 
     def _release(self) -> None:
-        """End the child, once: later, the number of a dead process may be that of a stranger."""
         if self._clean is not None:
             self._clean()
 
@@ -160,25 +200,22 @@ class PolledModule(PolledRun[Result]):
     def __init__(self, module: str, arguments: Sequence[str], python: str | None = None) -> None:
         super().__init__(python)
         self._arguments = ["-m", module, *arguments]
-        self._child: Child | None = None
 
-    def _begin(self) -> None:
-        self._child = self._spawned(self._arguments, environment())
-        self._clean = weakref.finalize(self, self._child.end)
+    def _begin(self) -> Child:
+        return self._spawned(self._arguments, environment())
 
-    def _look(self, timeout: float) -> None:
-        if self._child is None:
-            raise RuntimeError("the run was not started")
-        code = self._child.exit_code
+    def _look(self, child: Child, timeout: float) -> None:
+        code = child.exit_code
         if code is not None:
-            self._release()  # and with that, all lines are read
-        for stream, line in self._lines(self._child, 0.0 if code is not None else timeout):
+            child.end()  # and with that, all lines are read
+        for stream, line in self._lines(child, 0.0 if code is not None else timeout):
             if stream == "stdout":
                 self._hear(line)
             else:
                 self._note(line)
         if code is not None and not self.ended:
             self._conclude(code)
+            self._release()
 
     @abstractmethod
     def _hear(self, line: str) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
+
+if TYPE_CHECKING:
+    from .polled import PolledRun
+
+_POLL = 200  # ms between looks at a child process
 
 
 class Pump:
@@ -43,3 +48,15 @@ class Pump:
     def _tick(self) -> None:
         if self._function is not None and self._function():
             self.stop()
+
+
+def follow(run: PolledRun[Any], ended: Callable[[], object]) -> Pump:
+    """Poll a run until it is over, then call `ended`, once."""
+
+    def look() -> bool:
+        if not run.poll():
+            return False
+        ended()
+        return True
+
+    return Pump(look, _POLL)

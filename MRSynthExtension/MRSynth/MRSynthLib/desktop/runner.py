@@ -10,18 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from MRSynthLib.engine.errors import DeviceError, InstallError, MRSynthError
 from MRSynthLib.engine.process import UNEXPECTED, error_from
 from MRSynthLib.engine.volume import Volume
-from MRSynthLib.engine.worker import RUN_FOLDER_PREFIX
 
 from . import warm
 from .child import Child, ending
@@ -101,26 +96,15 @@ class WorkerRun(PolledRun[RunResult]):
         self._request = ""
         self._deaf: set[str] = set()  # the streams on which a kept worker may still speak of an earlier run
         self._idle = False
-        self._traces: _Traces | None = None
         self._outcome: Event | None = None
 
-    def _begin(self) -> None:
+    def _begin(self) -> Child:
         """Write the input aside and start the worker, or give it to the idle one."""
-        folder = tempfile.mkdtemp(prefix=RUN_FOLDER_PREFIX)  # for this user only
-        self._traces = traces = _Traces(Path(folder))
-        # Also when the caller forgets the run, or the interpreter exits.
-        self._clean = weakref.finalize(self, traces.remove)
-        try:
-            self._request = str(write_request(traces.folder, self._volume, self._mask, self._settings, self._like))
-            traces.child = self._kept_worker() or self._new_worker()
-        except BaseException:
-            self._clean()
-            raise
+        folder = self._new_folder()
+        self._request = str(write_request(folder, self._volume, self._mask, self._settings, self._like))
+        return self._kept_worker() or self._new_worker()
 
-    def _look(self, timeout: float) -> None:
-        if self._traces is None or self._traces.child is None:
-            raise RuntimeError("the run was not started")
-        child = self._traces.child
+    def _look(self, child: Child, timeout: float) -> None:
         over = child.exit_code is not None
         if over:
             child.end()
@@ -128,9 +112,9 @@ class WorkerRun(PolledRun[RunResult]):
         if self.ended:  # a callback has cancelled
             return
         if over and "stdout" in self._deaf:
-            self._start_anew(self._traces)
+            self._start_anew()
         elif over or self._idle:
-            self._conclude(child, self._traces)
+            self._conclude(child)
 
     def _kept_worker(self) -> Child | None:
         """Give the request to the idle worker, if there is a fitting one."""
@@ -158,10 +142,10 @@ class WorkerRun(PolledRun[RunResult]):
         self._deaf = set()
         return self._spawned(arguments, torch_cache | start.environment)
 
-    def _start_anew(self, traces: _Traces) -> None:
+    def _start_anew(self) -> None:
         """A kept worker has ended, by itself or by somebody else, before it began this run."""
         try:
-            traces.child = self._new_worker()
+            self._traces.child = self._new_worker()
         except DeviceError as error:
             self._error = error
             self._release()
@@ -183,7 +167,7 @@ class WorkerRun(PolledRun[RunResult]):
             elif self._on_progress is not None:
                 self._on_progress(event)
 
-    def _conclude(self, child: Child, traces: _Traces) -> None:
+    def _conclude(self, child: Child) -> None:
         """Decide from exit code AND output what became of the run; a worker to be kept has no exit code yet."""
         event = self._outcome or {"event": "nothing"}
         usable = False
@@ -199,7 +183,7 @@ class WorkerRun(PolledRun[RunResult]):
                 how = "is idle" if self._idle else ending(child.exit_code or 0)
                 raise self._died(f"The background process {how}.")
             further = [part for part, switch in _FURTHER.items() if self._settings[switch]]
-            self._result = read_result(traces.folder, event, self._volume, further)
+            self._result = read_result(Path(self._request).parent, event, self._volume, further)
             usable = self._idle
         except MRSynthError as error:
             self._error = error
@@ -209,7 +193,7 @@ class WorkerRun(PolledRun[RunResult]):
             self._error = self._died(f"The background process gave an answer that makes no sense ({error!r}).")
         finally:
             if usable and self._began_with is not None:
-                traces.child = None  # it is no longer this run's
+                self._traces.child = None  # it is no longer this run's
                 warm.keep(child, self._began_with)
             self._release()
 
@@ -227,19 +211,6 @@ def run(volume: Volume, **settings: Any) -> RunResult:
         while not job.poll(timeout=0.1):
             pass
         return job.result()
-
-
-@dataclass
-class _Traces:
-    """What a run must not leave behind."""
-
-    folder: Path
-    child: Child | None = None
-
-    def remove(self) -> None:
-        if self.child is not None:
-            self.child.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _parsed(line: str) -> Event | None:

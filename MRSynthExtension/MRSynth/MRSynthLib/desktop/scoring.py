@@ -1,32 +1,60 @@
 """A synthetic volume against the acquired one of the same contrast: a table of scores and a map of the difference.
 
-The scores are those of the scoring protocol (`MRSynthLib.engine.scores`); neither volume is changed.
+Three steps: `capture` reads the scene, `ScoreRun` computes in a child process (or `score_pair.score` in this one), and
+`show` writes the scene. The scores are those of the scoring protocol (`MRSynthLib.engine.scores`); neither volume is
+changed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import slicer
-from numpy.typing import NDArray
 
-from MRSynthLib.engine import intensity, scores, screening
+from MRSynthLib.engine import score_pair
 from MRSynthLib.engine.checks import checked
 from MRSynthLib.engine.errors import InputError
+from MRSynthLib.engine.score_pair import Pair, PairScores
+from MRSynthLib.engine.scores import Scores
+from MRSynthLib.engine.screening import Mask
 from MRSynthLib.engine.volume import Volume
 
 from . import mrml, score_nodes
 from .results import SOURCE_ROLE, geometry_mismatch
 from .words import _
 
-Mask = NDArray[np.bool_]
+
+@dataclass(frozen=True)
+class Job:
+    """What a scoring needs of the scene, taken when it starts; nodes are held by ID.
+
+    Attributes
+    ----------
+    scene : vtkMRMLScene
+    synthetic_id, acquired_id : str
+    pair : Pair
+        The acquired volume on the synthetic one's grid.
+    acquired : Volume
+        As it is in the scene.
+    resampled : bool
+        Whether it had to be brought to that grid.
+    mask : str
+        Name of the mask, or "".
+    """
+
+    scene: slicer.vtkMRMLScene
+    synthetic_id: str
+    acquired_id: str
+    pair: Pair
+    acquired: Volume
+    resampled: bool
+    mask: str
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What `score` made.
+    """What `show` made.
 
     Attributes
     ----------
@@ -34,30 +62,84 @@ class Scored:
     difference_node : vtkMRMLScalarVolumeNode
         Synthetic minus acquired, in output units (1000 is the 99.5th percentile of brain).
     scores : dict
-        "paper": psnr (dB), ssim, slices; "brain": psnr (dB), ssim, mae and bias (of 1), voxels.
+        As in `PairScores`.
     """
 
     table_node: slicer.vtkMRMLTableNode
     difference_node: slicer.vtkMRMLScalarVolumeNode
-    scores: dict[str, scores.Scores]
+    scores: dict[str, Scores]
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """The acquired volume on the synthetic one's grid, in its own units, and where it was measured."""
+def capture(
+    synthetic: slicer.vtkMRMLScalarVolumeNode,
+    acquired: slicer.vtkMRMLScalarVolumeNode,
+    mask: slicer.vtkMRMLNode | None = None,
+) -> Job:
+    """Read from the scene what is to be scored.
 
-    voxels: NDArray[Any]
-    covered: Mask
-    resampled: bool
+    Parameters
+    ----------
+    synthetic : vtkMRMLScalarVolumeNode
+        A result of MRSynth.
+    acquired : vtkMRMLScalarVolumeNode
+        The same contrast of the same head, on any grid, under any transform.
+    mask : vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode or vtkMRMLScalarVolumeNode, optional
+        Brain, on any grid. Without: what is above 0 in both contrasts of a skull-stripped pair; of a whole head, a
+        rough estimate.
+
+    Raises
+    ------
+    InputError
+        score-not-synthetic, score-not-acquired, score-no-overlap, mask-..., input-...
+    """
+    _check(synthetic, acquired)
+    made = mrml.volume_from_node(synthetic)
+    original = mrml.volume_from_node(acquired)
+    on_grid, covered = _on_grid(checked(original)[0], acquired, synthetic)
+    pair = Pair(
+        synthetic=made,
+        acquired=on_grid,
+        covered=covered,
+        source=None if mask is not None else _source_of(synthetic),
+        mask=None if mask is None else mrml.mask_from_node(mask, synthetic),
+    )
+    return Job(
+        scene=synthetic.GetScene(),
+        synthetic_id=synthetic.GetID(),
+        acquired_id=acquired.GetID(),
+        pair=pair,
+        acquired=original,
+        resampled=bool(geometry_mismatch(acquired, synthetic)),
+        mask="" if mask is None else mask.GetName(),
+    )
 
 
-@dataclass(frozen=True)
-class _Region:
-    """Brain, what counts in full-frame scores, and which rule of the protocol said so."""
+def show(job: Job, found: PairScores) -> Scored:
+    """Put scores and difference into the scene: for the same two volumes always into the same nodes.
 
-    brain: Mask
-    frame: Mask
-    rule: str
+    Raises
+    ------
+    InputError
+        score-changed; the scene is then as it was.
+    """
+    synthetic = _unchanged(job, job.synthetic_id, job.pair.synthetic)
+    acquired = _unchanged(job, job.acquired_id, job.acquired)
+    facts = {
+        _("Synthetic volume"): synthetic.GetName(),
+        _("Acquired volume"): acquired.GetName(),
+        _("1000 of the acquired volume"): f"{found.scale:.6g}",
+        _("Grid"): _("acquired volume resampled, linear") if job.resampled else _("the same"),
+        _("Brain"): {
+            "mask": _("the mask '{name}'").format(name=job.mask),
+            "head": _("estimated from the head, roughly: give a brain mask for scores to compare"),
+            "stripped": _("above 0 in both contrasts (skull-stripped)"),
+        }[found.region],
+    }
+    return Scored(
+        table_node=score_nodes.show_table(synthetic, acquired, found.scores, facts),
+        difference_node=score_nodes.show_difference(synthetic, acquired, found.difference),
+        scores=found.scores,
+    )
 
 
 def score(
@@ -65,56 +147,9 @@ def score(
     acquired: slicer.vtkMRMLScalarVolumeNode,
     mask: slicer.vtkMRMLNode | None = None,
 ) -> Scored:
-    """Score a synthetic volume against the acquired one.
-
-    Parameters
-    ----------
-    synthetic : vtkMRMLScalarVolumeNode
-        A result of MRSynth; its declared scale is used (1000 is 1).
-    acquired : vtkMRMLScalarVolumeNode
-        The same contrast of the same head, on any grid, under any transform; divided once by the 99.5th percentile of
-        its brain.
-    mask : vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode or vtkMRMLScalarVolumeNode, optional
-        Brain, on any grid. Without: what is above 0 in both contrasts of a skull-stripped pair; of a whole head, a
-        rough estimate.
-
-    Returns
-    -------
-    Scored
-        For the same two volumes always the same nodes.
-
-    Raises
-    ------
-    InputError
-        score-not-synthetic, score-not-acquired, score-no-overlap, mask-..., input-...; the scene is then as it was.
-    """
-    _check(synthetic, acquired)
-    made = mrml.volume_from_node(synthetic)
-    reference = _on_grid(acquired, synthetic)
-    region = _region(synthetic, made, reference, mask)
-    if not (reference.voxels[region.brain] > 0).any():
-        raise _no_overlap(acquired)
-    scale = intensity.brain_scale(reference.voxels, region.brain)
-    true = intensity.normalize(reference.voxels, scale)
-    unit = intensity.normalize(made.voxels, intensity.SCALE)
-    full_true, full_unit = (np.where(region.frame, array, 0) for array in (true, unit))
-    found = {
-        "paper": scores.paper(full_true, full_unit, region.brain, made),
-        "brain": scores.within(true, unit, region.brain, scores.ssim_map(full_true, full_unit, made)),
-    }
-    difference = np.rint((full_unit - full_true) * intensity.SCALE).astype(np.int16)
-    facts = {
-        _("Synthetic volume"): synthetic.GetName(),
-        _("Acquired volume"): acquired.GetName(),
-        _("1000 of the acquired volume"): f"{scale:.6g}",
-        _("Grid"): _("acquired volume resampled, linear") if reference.resampled else _("the same"),
-        _("Brain"): region.rule,
-    }
-    return Scored(
-        table_node=score_nodes.show_table(synthetic, acquired, found, facts),
-        difference_node=score_nodes.show_difference(synthetic, acquired, difference),
-        scores=found,
-    )
+    """Score at once, in this process, which waits for some seconds; parameters and errors as in `capture`."""
+    job = capture(synthetic, acquired, mask)
+    return show(job, score_pair.score(job.pair))
 
 
 def _check(synthetic: slicer.vtkMRMLScalarVolumeNode, acquired: slicer.vtkMRMLScalarVolumeNode) -> None:
@@ -138,33 +173,17 @@ def _check(synthetic: slicer.vtkMRMLScalarVolumeNode, acquired: slicer.vtkMRMLSc
         )
 
 
-def _on_grid(acquired: slicer.vtkMRMLScalarVolumeNode, synthetic: slicer.vtkMRMLScalarVolumeNode) -> _Reference:
-    volume, _warnings = checked(mrml.volume_from_node(acquired))
+def _on_grid(
+    volume: Volume, acquired: slicer.vtkMRMLScalarVolumeNode, synthetic: slicer.vtkMRMLScalarVolumeNode
+) -> tuple[Volume, Mask]:
+    """The acquired volume on the synthetic one's grid, and where it was measured."""
     if not geometry_mismatch(acquired, synthetic):
-        return _Reference(volume.voxels, np.ones(volume.shape, dtype=bool), resampled=False)
-    parent = acquired.GetParentTransformNode()
-    moved = mrml.resliced(volume, parent, synthetic, linear=True, outside=np.nan).voxels
-    covered = np.isfinite(moved)
+        return volume, np.ones(volume.shape, dtype=bool)
+    moved = mrml.resliced(volume, acquired.GetParentTransformNode(), synthetic, linear=True, outside=np.nan)
+    covered = np.isfinite(moved.voxels)
     if not covered.any():
-        raise _no_overlap(acquired)
-    return _Reference(np.where(covered, moved, 0), covered, resampled=True)
-
-
-def _region(
-    synthetic: slicer.vtkMRMLScalarVolumeNode, made: Volume, reference: _Reference, mask: slicer.vtkMRMLNode | None
-) -> _Region:
-    if mask is None:
-        return _found(_source_of(synthetic) or made, made.replaced(reference.voxels), reference.covered)
-    brain = screening.brain_mask(mrml.mask_from_node(mask, synthetic), made) & reference.covered
-    return _Region(brain, brain, _("the mask '{name}'").format(name=mask.GetName()))
-
-
-def _no_overlap(acquired: slicer.vtkMRMLScalarVolumeNode) -> InputError:
-    return InputError(
-        "score-no-overlap",
-        _("'{name}' shows nothing where the synthetic volume's brain is.").format(name=acquired.GetName()),
-        "two volumes of one head, in the same place.",
-    )
+        raise score_pair.no_overlap(volume.name)
+    return moved.replaced(np.where(covered, moved.voxels, 0)), covered
 
 
 def _source_of(synthetic: slicer.vtkMRMLScalarVolumeNode) -> Volume | None:
@@ -175,12 +194,16 @@ def _source_of(synthetic: slicer.vtkMRMLScalarVolumeNode) -> Volume | None:
     return checked(mrml.volume_from_node(source))[0]
 
 
-def _found(source: Volume, reference: Volume, covered: Mask) -> _Region:
-    """Brain without a mask, by the protocol: above 0 in both of a skull-stripped pair, an estimate in a whole head."""
-    look = screening.look(source)
-    if not look.skull_stripped:
-        brain = look.brain & covered
-        return _Region(brain, brain, _("estimated from the head, roughly: give a brain mask for scores to compare"))
-    brain = look.foreground & (source.voxels > 0) & (reference.voxels > 0)  # 0 where it is not covered
-    both = screening.look(reference).skull_stripped
-    return _Region(brain, covered if both else brain, _("above 0 in both contrasts (skull-stripped)"))
+def _unchanged(job: Job, node_id: str, then: Volume) -> slicer.vtkMRMLScalarVolumeNode:
+    """The node, which must still hold what was scored."""
+    node = job.scene.GetNodeByID(node_id)
+    if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode":
+        now = mrml.volume_from_node(node)
+        same_place = now.shape == then.shape and np.array_equal(now.ijk_to_ras, then.ijk_to_ras)
+        if same_place and np.array_equal(now.voxels, then.voxels, equal_nan=True):
+            return node
+    raise InputError(
+        "score-changed",
+        _("'{name}' was changed or removed while it was scored.").format(name=then.name),
+        "volumes that stay as they are.",
+    )

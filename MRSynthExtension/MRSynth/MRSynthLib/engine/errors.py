@@ -123,6 +123,7 @@ ERRORS: dict[str, ErrorKind] = {
         "The synthetic and the acquired volume have no brain in common.",
         "Choose a volume of the same examination; one of another examination must be registered first.",
     ),
+    "score-changed": ErrorKind("input", "A volume was changed or removed while it was scored.", "Score again."),
     "model-not-found": ErrorKind(
         "model", "There is no such checkpoint.", "List the installed ones with `mrsynth models`."
     ),

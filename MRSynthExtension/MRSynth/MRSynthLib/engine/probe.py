@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from .errors import InstallError
-from .process import end_with, error_document, exit_code, own_stdout, stop_on_signals
+from .process import answer, end_with
 from .standard_space import FINEST_SLICES, MARGIN, MULTIPLE, NATIVE_SPACING, PAPER_SIZE, canonical_axes, plan
 from .volume import Volume
 
@@ -234,17 +234,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="checkpoint to measure with (default: the shipped one)")
     parser.add_argument("--end-with", type=int, metavar="PID", help="stop when this process ends")
     arguments = parser.parse_args(argv)
-    with own_stdout() as stream:
-        try:
-            with stop_on_signals():
-                if arguments.end_with is not None:
-                    end_with(arguments.end_with)
-                stream.write(probe(arguments.model).to_json() + "\n")
-        except (Exception, KeyboardInterrupt) as error:
-            with contextlib.suppress(OSError):  # nobody may be left to read it
-                stream.write(json.dumps({"error": error_document(error)}) + "\n")
-            return exit_code(error)
-    return 0
+
+    def probed() -> dict[str, Any]:
+        if arguments.end_with is not None:
+            end_with(arguments.end_with)
+        return asdict(probe(arguments.model))
+
+    return answer(probed)
 
 
 def _choices(machine: Machine) -> list[tuple[DeviceChoice, str]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import json
 import os
 import select
+import shutil
 import signal
 import stat
 import sys
@@ -13,11 +15,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 from .errors import ERRORS, FAMILIES, Cancelled, DeviceError, MRSynthError
 
 UNEXPECTED = "unexpected"
+RUN_FOLDER_PREFIX = "mrsynth-run-"  # of folders through which volumes go to a child process
 _GRACE = 3.0  # seconds that a process gets to end in order when its parent is gone
 
 # SIGHUP: the terminal was closed. SIGBREAK: how one Windows process asks another one to stop.
@@ -71,16 +75,44 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def end_with(parent: int) -> None:
-    """Stop this process when its parent is gone: in order, as by a signal, and after a while in any case."""
+def end_with(
+    parent: int, hear: Callable[[bytes], object] | None = None, last: Callable[[], object] | None = None
+) -> threading.Event:
+    """Stop this process when its parent is gone, however it went: in order, as by a signal, and soon in any case.
+
+    Parameters
+    ----------
+    parent : int
+        Process id.
+    hear : callable, optional
+        As in `wait_for_end_of`.
+    last : callable, optional
+        Called where the process could not end in order in the time that it had.
+
+    Returns
+    -------
+    threading.Event
+        Set when the parent is gone.
+    """
+    gone = threading.Event()
 
     def wait() -> None:
-        wait_for_end_of(parent)
+        wait_for_end_of(parent, hear)
+        gone.set()
         _thread.interrupt_main(signal.SIGTERM)
         time.sleep(_GRACE)
+        if last is not None:
+            last()
         os._exit(Cancelled.exit_code)
 
     threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
+    return gone
+
+
+def remove_run_folder(folder: Path) -> None:
+    """Remove the private folder of a run; any other folder is the caller's and stays."""
+    if folder.name.startswith(RUN_FOLDER_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_for_end_of(process: int, hear: Callable[[bytes], object] | None = None) -> None:
@@ -180,3 +212,16 @@ def exit_code(error: BaseException) -> int:
     """Return the exit code of an error: that of its family, or 1."""
     known = as_known(error)
     return 1 if known is None else known.exit_code
+
+
+def answer(document: Callable[[], Mapping[str, Any]]) -> int:
+    """Print what `document` returns as a line of JSON, or ``{"error": {...}}``; return the exit code."""
+    with own_stdout() as stream:
+        try:
+            with stop_on_signals():
+                stream.write(json.dumps(document()) + "\n")
+        except (Exception, KeyboardInterrupt) as error:
+            with contextlib.suppress(OSError):  # nobody may be left to read it
+                stream.write(json.dumps({"error": error_document(error)}) + "\n")
+            return exit_code(error)
+    return 0

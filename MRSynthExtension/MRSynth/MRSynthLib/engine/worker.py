@@ -31,16 +31,12 @@ available while it waits (on Linux and Windows; elsewhere it does not know).
 
 from __future__ import annotations
 
-import _thread
 import argparse
 import contextlib
 import json
 import os
-import shutil
-import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +44,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .errors import MRSynthError
-from .process import as_known, error_document, exit_code, own_stdout, stop_on_signals, wait_for_end_of
+from .process import as_known, end_with, error_document, exit_code, own_stdout, remove_run_folder, stop_on_signals
 from .serving import Networks, Requests, give_back_gpu_memory
 
 if TYPE_CHECKING:
@@ -57,8 +53,6 @@ if TYPE_CHECKING:
     from .volume import Volume
 
 PROTOCOL = 1
-RUN_FOLDER_PREFIX = "mrsynth-run-"
-_GRACE = 3.0  # seconds that an orphaned run gets to end in order
 
 Emit = Callable[..., None]
 
@@ -89,15 +83,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.flush()
 
         requests = Requests()
-        lifeline = _Lifeline(arguments.request.parent)
+        folder = _RunFolder(arguments.request.parent)
+        orphaned = threading.Event()
         try:
             with stop_on_signals():
                 if arguments.end_with is not None:
-                    lifeline.watch(arguments.end_with, None if arguments.serve is None else requests.hear)
+                    hear = None if arguments.serve is None else requests.hear
+                    orphaned = end_with(arguments.end_with, hear, folder.remove)
                 if arguments.serve is None:
                     _carry_out(arguments.request, emit, Networks())
                 else:
-                    _serve(arguments.request, requests, arguments.serve, emit, lifeline)
+                    _serve(arguments.request, requests, arguments.serve, emit, folder)
         except (Exception, KeyboardInterrupt) as error:
             if as_known(error) is None:
                 traceback.print_exc()
@@ -105,17 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 emit("error", **error_document(error))
             return exit_code(error)
         finally:
-            if lifeline.cut.is_set():
-                _remove_run_folder(lifeline.folder)
+            if orphaned.is_set():  # nobody else would
+                folder.remove()
     return 0
 
 
-def _serve(first: Path, requests: Requests, patience: float, emit: Emit, lifeline: _Lifeline) -> None:
+def _serve(first: Path, requests: Requests, patience: float, emit: Emit, folder: _RunFolder) -> None:
     """Carry out the first request and those that come, until none does for `patience` seconds."""
     networks = Networks()
     path: Path | None = first
     while path is not None:
-        lifeline.folder = path.parent
+        folder.path = path.parent
         try:
             _carry_out(path, emit, networks)
         except MRSynthError as error:  # any other one may have broken more than this run
@@ -218,39 +214,14 @@ def _save(arrays: Mapping[str, NDArray[Any]], folder: Path) -> dict[str, str]:
     return names
 
 
-class _Lifeline:
-    """Stops this process when its parent is gone, however it went; nobody else would clean up then.
+class _RunFolder:
+    """The private folder of the run under way, or of the last one."""
 
-    Attributes
-    ----------
-    folder : Path
-        Of the run under way, or of the last one.
-    cut : threading.Event
-        Set when the parent is gone.
-    """
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.cut = threading.Event()
-
-    def watch(self, parent: int, hear: Callable[[bytes], object] | None) -> None:
-        """Watch the process `parent` and stdin; hand on what comes through that."""
-
-        def wait() -> None:
-            wait_for_end_of(parent, hear)
-            self.cut.set()
-            _thread.interrupt_main(signal.SIGTERM)
-            time.sleep(_GRACE)
-            _remove_run_folder(self.folder)
-            os._exit(7)
-
-        threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
-
-
-def _remove_run_folder(folder: Path) -> None:
-    """Remove the private folder of a run; any other folder is the caller's and stays."""
-    if folder.name.startswith(RUN_FOLDER_PREFIX):
-        shutil.rmtree(folder, ignore_errors=True)
+    def remove(self) -> None:
+        remove_run_folder(self.path)
 
 
 if __name__ == "__main__":

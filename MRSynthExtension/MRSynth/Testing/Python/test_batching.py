@@ -58,7 +58,7 @@ def test_a_cancelled_batch_leaves_no_process_and_goes_on_later(
 ) -> None:
     run = BatchRun(people, tmp_path / "out", model=str(tiny_checkpoint), device="cpu")
     run.start()
-    pid = run._child.pid
+    pid = run.pid
     time.sleep(0.5)
     run.cancel()
     assert gone(pid)
@@ -85,7 +85,7 @@ def test_what_stands_against_the_whole_batch_is_an_error(
 def test_the_batch_does_not_outlive_whoever_forgets_it(people: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     run = BatchRun(people, tmp_path / "out", model=str(tiny_checkpoint), device="cpu")
     run.start()
-    pid = run._child.pid
+    pid = run.pid
     del run
     gc.collect()
     assert gone(pid)
@@ -101,7 +101,7 @@ def test_the_batch_does_not_outlive_a_killed_application(
         "from MRSynthLib.desktop.batching import BatchRun\n"
         "run = BatchRun(Path(sys.argv[1]), Path(sys.argv[2]), model=sys.argv[3], device='cpu')\n"
         "run.start()\n"
-        "print(run._child.pid, flush=True)\n"
+        "print(run.pid, flush=True)\n"
         "time.sleep(60)"
     )
     command = [sys.executable, "-c", program, str(people), str(tmp_path / "out"), str(slow_checkpoint)]

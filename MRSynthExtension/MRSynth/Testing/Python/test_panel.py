@@ -590,9 +590,30 @@ def test_scores_against_an_acquired_volume(app: Any, widget: Any, t1: Any, phant
     assert not ui.scoreButton.enabled
     widget.panel.parameters.acquired = add(phantom_t2)
     assert ui.scoreButton.enabled
+    ui.scoreButton.click()  # the panel does not wait for them
+    assert "Scoring" in ui.scoreLabel.text and ui.scoreButton.text == "Cancel scoring"
     ui.scoreButton.click()
-    assert "PSNR" in ui.scoreLabel.text and "dB" in ui.scoreLabel.text
+    assert "Cancelled" in ui.scoreLabel.text and ui.scoreButton.enabled
+    ui.scoreButton.click()
+    app.wait_until(lambda: "PSNR" in ui.scoreLabel.text, PATIENCE)
+    assert "dB" in ui.scoreLabel.text and ui.scoreButton.text == "Difference map and scores"
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
+
+
+def test_a_scoring_ends_with_the_panel(app: Any, widget: Any, t1: Any, phantom_t2: Volume) -> None:
+    run_to_end(app, widget)
+    widget.panel.parameters.acquired = add(phantom_t2)
+    widget.panel.ui.scoreButton.click()
+    widget.panel.close()
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
+
+
+def test_scores_that_cannot_be_are_said_so(app: Any, widget: Any, t1: Any) -> None:
+    run_to_end(app, widget)
+    ui = widget.panel.ui
+    widget.panel.parameters.acquired = t1
+    ui.scoreButton.click()
+    assert ui.scoreLabel.text.startswith("⚠") and ui.scoreButton.text == "Difference map and scores"
 
 
 # --- export -------------------------------------------------------------------------------

@@ -122,8 +122,7 @@ def test_cancel_ends_the_child(tmp_path: Path) -> None:
     probe = DeviceProbe(python=python_that(tmp_path, SLEEPER))
     probe.start()
     assert not probe.poll(timeout=5)
-    assert probe._child is not None
-    pid = probe._child.pid
+    pid = probe.pid
     assert is_running(pid)
     probe.cancel()
     assert not is_running(pid)
@@ -137,8 +136,7 @@ def test_a_probe_that_is_forgotten_ends_its_child(tmp_path: Path) -> None:
     probe = DeviceProbe(python=python_that(tmp_path, SLEEPER))
     probe.start()
     assert not probe.poll(timeout=5)
-    assert probe._child is not None
-    pid = probe._child.pid
+    pid = probe.pid
     del probe
     gc.collect()
     assert not is_running(pid)
@@ -153,7 +151,7 @@ def test_the_child_does_not_outlive_a_killed_application(tmp_path: Path, child_e
         "import os, signal, time\n"
         "from MRSynthLib.desktop.probing import DeviceProbe\n"
         "probe = DeviceProbe(); probe.start()\n"
-        "print(probe._child.pid, flush=True)\n"
+        "print(probe.pid, flush=True)\n"
         "time.sleep(60)"
     )
     command = [sys.executable, "-c", program]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +16,18 @@ pytest.importorskip("slicer")
 
 import slicer
 import vtk
+from children import POSIX, gone
+from children import temporary as temporary
 from mrml_scenes import INFO, add_linear, add_warp, rotation, snapshot, world
 from mrml_scenes import scene as scene
 from slice_views import Views
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from MRSynthLib.desktop import marks, mrml, results, score_nodes, scoring
-from MRSynthLib.engine import intensity, scores
-from MRSynthLib.engine.errors import MRSynthError
+from MRSynthLib.desktop.score_run import ScoreRun
+from MRSynthLib.engine import intensity, score_pair, scores
+from MRSynthLib.engine.errors import Cancelled, DeviceError, MRSynthError
+from MRSynthLib.engine.process import RUN_FOLDER_PREFIX
 from MRSynthLib.engine.volume import Volume
 
 UNIT = 1000
@@ -445,3 +454,123 @@ def test_the_scale_is_the_declared_one(examination: tuple[Any, Any, Any]) -> Non
     _source, synthetic, acquired = examination
     slicer.util.arrayFromVolume(synthetic)[:] *= 2  # as bright as it should be
     assert scoring.score(synthetic, acquired).scores["brain"]["psnr"] > 35
+
+
+# --- in a child process -------------------------------------------------------------------------------------
+
+
+def finished(run: ScoreRun) -> ScoreRun:
+    run.start()
+    while not run.poll(timeout=0.2):
+        pass
+    return run
+
+
+@pytest.mark.usefixtures("temporary")
+@pytest.mark.parametrize("masked", [False, True], ids=["", "with a mask"])
+def test_a_child_process_finds_the_same(
+    scene: Any, examination: tuple[Any, Any, Any], phantom_t1: Volume, phantom_mask: np.ndarray, masked: bool
+) -> None:
+    _source, synthetic, acquired = examination
+    mask = add_mask(scene, phantom_t1, phantom_mask & (np.arange(phantom_mask.shape[2]) < 20)) if masked else None
+    job = scoring.capture(synthetic, acquired, mask)
+    here, there = score_pair.score(job.pair), finished(ScoreRun(job.pair)).result()
+    assert (there.scores, there.scale, there.region) == (here.scores, here.scale, here.region)
+    np.testing.assert_array_equal(there.difference, here.difference)
+    assert there.difference.any()
+
+
+@pytest.mark.usefixtures("temporary")
+def test_what_the_child_refuses_has_its_name(examination: tuple[Any, Any, Any]) -> None:
+    _source, synthetic, acquired = examination
+    emptied(acquired)
+    run = finished(ScoreRun(scoring.capture(synthetic, acquired).pair))
+    with pytest.raises(MRSynthError) as caught:
+        run.result()
+    assert caught.value.code == "score-no-overlap"
+
+
+@POSIX
+@pytest.mark.usefixtures("temporary")
+@pytest.mark.parametrize(
+    ("program", "seen"),
+    [
+        ("import sys; print('Segmentation', file=sys.stderr); sys.exit(3)", "Segmentation"),
+        ("print('{}')", "exit code 0"),  # and no difference
+    ],
+)
+def test_a_child_that_says_nothing_sensible_is_a_dead_one(
+    examination: tuple[Any, Any, Any], tmp_path: Path, program: str, seen: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!{sys.executable}\n{program}\n")
+    python.chmod(0o755)
+    _source, synthetic, acquired = examination
+    run = finished(ScoreRun(scoring.capture(synthetic, acquired).pair, python=str(python)))
+    with pytest.raises(DeviceError, match=seen) as caught:
+        run.result()
+    assert caught.value.code == "worker-died"
+
+
+def test_a_cancelled_scoring_leaves_neither_process_nor_files(
+    examination: tuple[Any, Any, Any], temporary: Path
+) -> None:
+    _source, synthetic, acquired = examination
+    run = ScoreRun(scoring.capture(synthetic, acquired).pair)
+    run.start()
+    assert len(list(temporary.iterdir())) == 1
+    run.cancel()
+    assert gone(run.pid)
+    with pytest.raises(Cancelled):
+        run.result()
+
+
+@POSIX
+@pytest.mark.parametrize("folder", [f"{RUN_FOLDER_PREFIX}1", "of the user"])
+def test_the_child_does_not_outlive_a_killed_application(
+    tmp_path: Path, child_environment: dict[str, str], folder: str
+) -> None:
+    """The child waits for a pair that never comes, so that it cannot end in order."""
+    (tmp_path / folder).mkdir()
+    os.mkfifo(tmp_path / folder / score_pair.PAIR)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as application:
+        command = [sys.executable, "-m", "MRSynthLib.engine.score_pair", str(tmp_path / folder)]
+        command += ["--end-with", str(application.pid)]
+        with subprocess.Popen(command, env=child_environment, stdin=subprocess.PIPE) as child:
+            time.sleep(0.5)
+            assert child.poll() is None
+            application.kill()
+            application.wait()
+            assert child.wait(120) == Cancelled.exit_code
+    assert (tmp_path / folder).exists() == (folder == "of the user")
+
+
+# --- a scene that changes meanwhile -------------------------------------------------------------------------
+
+
+def repainted(scene: Any, synthetic: Any, acquired: Any) -> None:
+    slicer.util.arrayFromVolume(synthetic)[20, 20, 20] += 1
+
+
+def moved(scene: Any, synthetic: Any, acquired: Any) -> None:
+    acquired.SetOrigin(1, 2, 3)
+
+
+def removed(scene: Any, synthetic: Any, acquired: Any) -> None:
+    scene.RemoveNode(acquired)
+
+
+@pytest.mark.parametrize("change", [repainted, moved, removed])
+def test_scores_of_what_is_no_longer_there_are_not_shown(
+    scene: Any, examination: tuple[Any, Any, Any], change: Any
+) -> None:
+    _source, synthetic, acquired = examination
+    job = scoring.capture(synthetic, acquired)
+    found = score_pair.score(job.pair)
+    change(scene, synthetic, acquired)
+    before = snapshot(scene)
+    with pytest.raises(MRSynthError) as caught:
+        scoring.show(job, found)
+    assert caught.value.code == "score-changed"
+    assert ("t2" if change is not repainted else "synthetic T2") in caught.value.seen
+    assert snapshot(scene) == before
