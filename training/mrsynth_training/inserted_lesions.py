@@ -30,6 +30,7 @@ EDGE = (0.1, 0.35)  # width of a border over the radius
 ROUGHNESS = 0.2
 BELOW_SURFACE = 6  # pixels
 FEWEST = 40  # pixels of white matter, below which a slice is left as it is
+DRAWS = 24  # scanners and settings, of which the most fitting is taken
 FLUID = 0.6  # of white matter in T1: what is darker is no tissue to put a lesion in
 
 Array = NDArray[np.float32]
@@ -80,8 +81,7 @@ def _ill(t1: Array, t2: Array, brain: NDArray[np.bool_], rng: np.random.Generato
         return None
     levels = [float(np.median(image[white])) for image in smooth]
     tissue = brain & (t1[middle] > FLUID * levels[0])
-    known = phantom_physics.tissues(rng)[1]["white"]
-    scans = _t1_weighted(rng), phantom_physics.scans(rng)["t2"]
+    known, scans = _like(_grey_over_white(smooth, tissue, levels), rng)
     images, marked = (t1.copy(), t2.copy()), np.zeros_like(brain)
     for radius, water, core in _drawn(rng):
         shape = _shape(places[rng.integers(len(places))], radius, brain.shape, rng) * tissue
@@ -90,9 +90,9 @@ def _ill(t1: Array, t2: Array, brain: NDArray[np.bool_], rng: np.random.Generato
         if core:
             parts.append((_within(shape, core, rng), rng.uniform(*NECROTIC)))
         for part, share in parts:
-            ill = phantom_physics.with_water(known, share)
+            ill = phantom_physics.with_water(known["white"], share)
             for image, scan, level in zip(images, scans, levels, strict=True):
-                _replace(image, part, _factor(scan, ill, known), level)
+                _replace(image, part, scan.signal(ill) / scan.signal(known["white"]), level)
     return _Ill(images, marked)
 
 
@@ -102,6 +102,29 @@ def _white_matter(t1: Array, t2: Array, brain: NDArray[np.bool_]) -> NDArray[np.
         return brain
     deep = ndimage.binary_erosion(brain, iterations=BELOW_SURFACE)
     return np.asarray(deep & (t1 > np.percentile(t1[brain], 55)) & (t2 < np.percentile(t2[brain], 45)))
+
+
+def _grey_over_white(smooth: list[Array], tissue: NDArray[np.bool_], levels: list[float]) -> list[float]:
+    """How bright grey matter is over white matter, in T1 and T2: what is darker in T1 than the brighter half."""
+    darker = tissue & (smooth[0] < np.percentile(smooth[0][tissue], 40))
+    return [float(np.median(image[darker])) / max(level, 1e-3) for image, level in zip(smooth, levels, strict=True)]
+
+
+def _like(contrast: list[float], rng: np.random.Generator) -> tuple[dict[str, Tissue], tuple[Scan, Scan]]:
+    """Of some scanners and settings drawn those that show grey and white matter most as the slices do.
+
+    A lesion is then as dark or bright as it would be on this very image, which a generator can learn.
+    """
+
+    def difference(drawn: tuple[dict[str, Tissue], tuple[Scan, Scan]]) -> float:
+        known, scans = drawn
+        shown = [scan.signal(known["grey"]) / scan.signal(known["white"]) for scan in scans]
+        return sum(abs(np.log(there / seen)) for there, seen in zip(shown, contrast, strict=True))
+
+    drawn = [
+        (phantom_physics.tissues(rng)[1], (_t1_weighted(rng), phantom_physics.scans(rng)["t2"])) for _ in range(DRAWS)
+    ]
+    return min(drawn, key=difference)
 
 
 def _t1_weighted(rng: np.random.Generator) -> Scan:
@@ -140,10 +163,6 @@ def _within(shape: Array, core: float, rng: np.random.Generator) -> Array:
     inner = (1 - core) * depth.max()
     soft = 1 / (1 + np.exp(np.clip((inner - depth) / rng.uniform(0.5, 1.5), -30, 30)))
     return np.asarray(shape * soft, dtype=np.float32)
-
-
-def _factor(scan: Scan, ill: Tissue, healthy: Tissue) -> float:
-    return scan.signal(ill) / scan.signal(healthy)
 
 
 def _replace(image: Array, share: Array, factor: float, white: float) -> None:
