@@ -54,13 +54,16 @@ def insert(t1: Tensor, t2: Tensor, mask: Tensor, share: float, generator: torch.
     seeds = torch.randint(2**62, (len(t1),), generator=generator)
     for n in torch.nonzero(chosen).flatten().tolist():
         rng = np.random.default_rng(int(seeds[n]))
-        images = tuple(image[n].detach().cpu().numpy().astype(np.float32) for image in (t1, t2))
-        found = _ill(*images, mask[n, 0].cpu().numpy() > 0, rng)
+        found = _ill(_array(t1[n]), _array(t2[n]), _array(mask[n, 0]) > 0, rng)
         if found is None:
             continue
         for image, changed in zip((t1, t2), found.images, strict=True):
             image[n] = torch.from_numpy(changed).to(image)
         mask[n, 0][torch.from_numpy(found.marked).to(mask.device)] = LESION
+
+
+def _array(image: Tensor) -> Array:
+    return np.asarray(image.detach().cpu().numpy(), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
