@@ -17,6 +17,8 @@ ROTATION_DEGREES = 10.0
 SHEAR = 0.05
 GAIN = (0.85, 1.15)
 GAMMA = (0.7, 1.4)
+KNOTS = 5
+STEEPNESS = 0.5  # spread of the logarithm of the steps' rises
 TARGET_GAMMA = (0.97, 1.03)
 BIAS_AMPLITUDE = 0.3
 NOISE_SIGMA = 0.04
@@ -84,6 +86,21 @@ def degrade(sources: Tensor, generator: torch.Generator) -> Tensor:
     real, imaginary = (sigma * torch.randn(images.shape, generator=generator).to(images.device) for _ in range(2))
     noisy = torch.sqrt((images + real) ** 2 + imaginary**2)  # magnitude of a complex signal: Rician noise
     return torch.where(present & _field_of_view(images, generator), noisy, 0.0).clamp_(0, 1)
+
+
+def recontrast(sources: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (N,C,H,W) of other settings of the scanner: 0 and 1 stay, what lies between follows a random rising curve.
+
+    The curve is straight between `KNOTS` equal steps, each of which rises by a random share of the whole. Which tissue
+    is brighter than which stays; by how much does not.
+    """
+    rises = torch.exp(STEEPNESS * torch.randn((len(sources), KNOTS), generator=generator)).to(sources.device)
+    tops = torch.cumsum(rises / rises.sum(1, keepdim=True), dim=1)
+    curve = torch.cat([torch.zeros_like(tops[:, :1]), tops], dim=1)
+    places = sources.clamp(0, 1).flatten(1) * KNOTS
+    below = places.floor().clamp(max=KNOTS - 1)
+    low, high = (torch.gather(curve, 1, below.long() + step) for step in (0, 1))
+    return torch.lerp(low, high, places - below).view_as(sources)
 
 
 def soften_targets(targets: Tensor, generator: torch.Generator) -> Tensor:

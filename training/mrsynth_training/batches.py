@@ -74,7 +74,8 @@ class Batches:
         masks = None if mask is None else torch.cat([mask, mask])
         if self.config.augmentation == "none":
             return Batch(clean, middle(clean), masks)
-        sources = augment.degrade(clean, self.generator)
+        other = augment.recontrast(clean, self.generator) if self.config.augmentation == "contrast" else clean
+        sources = augment.degrade(other, self.generator)
         return Batch(sources, augment.soften_targets(middle(clean), self.generator), masks)
 
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor | None]:

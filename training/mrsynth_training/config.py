@@ -23,7 +23,7 @@ CHOICES = {
     "frame": ("native", "paper"),
     "framework": tuple(PAIRING),
     "pairing": ("paired", "unpaired"),
-    "augmentation": ("none", "strong"),
+    "augmentation": ("none", "strong", "contrast"),
     "sampling": ("epochs", "groups"),
     "gan": ("lsgan", "log", "hinge"),
     "schedule": ("linear", "cosine"),

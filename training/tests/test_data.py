@@ -116,6 +116,22 @@ def test_background_stays_exactly_0():
         assert not augment.soften_targets(images, torch.Generator().manual_seed(seed))[:, :, :10].any()
 
 
+def test_another_contrast_keeps_black_white_and_the_order_of_tissues():
+    ramp = torch.linspace(0, 1, 101).repeat(6, 1, 1, 1)
+    seen = augment.recontrast(ramp, torch.Generator().manual_seed(3))
+    assert not seen[..., 0].any()
+    assert torch.allclose(seen[..., -1], torch.ones(6, 1, 1))
+    assert (seen.diff(dim=-1) > 0).all()
+    assert float((seen - ramp).abs().amax(dim=-1).min()) > 0.01, "no image keeps its contrast"
+    assert float(seen[..., 50].std()) > 0.03, "each has a curve of its own"
+
+
+def test_only_the_source_is_shown_in_another_contrast(random_store, tiny):
+    strong, contrast = (draw(random_store, {**tiny, "augmentation": kind}) for kind in ("strong", "contrast"))
+    assert float((contrast.clean - strong.clean).abs().max()) < 0.03, "targets: softened, each by a gamma of its own"
+    assert float((contrast.sources - strong.sources).abs().max()) > 0.03
+
+
 def test_geometry_is_the_same_for_both_contrasts():
     slices = torch.rand((4, 1, 40, 40), generator=torch.Generator().manual_seed(0))
     boxes = torch.tensor([[0, 40, 0, 40]] * 4)
