@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -212,11 +211,4 @@ def picture(panels: Sequence[Panel], path: Path) -> Path:
     figure.tight_layout(pad=0.3)
     with write_aside(path) as aside:
         figure.savefig(aside, format="png", facecolor="black")
-    return path
-
-
-def write(results: dict[str, Any], path: Path) -> Path:
-    """Write the results as JSON, aside first and then renamed."""
-    with write_aside(path) as aside:
-        aside.write_text(json.dumps(results, indent=1), encoding="utf-8")
     return path

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrsynth_training import calibration_cli, data_cli, faithfulness_cli, study_cli
+from mrsynth_training import calibration_cli, data_cli, faithfulness_cli, scoring_cli, study_cli
+from mrsynth_training import options as shared
 from mrsynth_training.errors import TrainingError
+from mrsynth_training.protocols import PROTOCOLS
 from MRSynthLib.engine.errors import MRSynthError
 
-PEERS = ("peer:selfrdb", "peer:resvit", "peer:syndiff")
-PROTOCOLS = ("paper", "brain", "lesion", "drift", "shift", *PEERS, "tissue", "artefacts")
+__all__ = ["PROTOCOLS", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,33 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--threads", type=int, help="CPU threads of torch")
     train.set_defaults(command=_train)
 
-    evaluate = commands.add_parser("evaluate", help="score a checkpoint on whole volumes")
-    evaluate.add_argument("--model", required=True, help="checkpoint: a path or an installed name")
-    evaluate.add_argument("--data", type=Path, required=True, help="folder with one sub-folder per study")
-    evaluate.add_argument("--subjects", nargs="+", default=[], metavar="SUBJECT", help="only these studies")
-    evaluate.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="only these scores")
-    evaluate.add_argument("-o", "--output", type=Path, help="JSON file to write")
-    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; always in fp32")
-    evaluate.add_argument("--jobs", type=int, default=1, help="studies scored at once")
-    evaluate.set_defaults(command=_evaluate)
-
-    compare = commands.add_parser("compare", help="checkpoints and simple baselines, with paired statistics")
-    compare.add_argument(
-        "--models", nargs="+", required=True, metavar="[NAME=]MODEL", help="the first is tested against the others"
-    )
-    compare.add_argument("--data", type=Path, required=True, help="folder with one sub-folder per study")
-    compare.add_argument("--subjects", nargs="+", default=[], metavar="SUBJECT", help="only these studies")
-    compare.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS, help="only these scores")
-    compare.add_argument(
-        "--no-baselines",
-        dest="baselines",
-        action="store_false",
-        help="without identity, histogram matching, regression",
-    )
-    compare.add_argument("-o", "--output", type=Path, required=True, help="folder for compare.json and compare.md")
-    compare.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; always in fp32")
-    compare.add_argument("--jobs", type=int, default=1, help="studies scored at once")
-    compare.set_defaults(command=_compare)
+    scoring_cli.add(commands)
 
     study_cli.add(commands)
 
@@ -113,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     screening = commands.add_parser("screening", help="how right the screening is, leaving one patient out")
     screening.add_argument("data", type=Path, help="folder with one sub-folder per study (t1, t2, flair, t1c .nii.gz)")
-    screening.add_argument("-o", "--output", type=Path, help="JSON file to write")
+    shared.output(screening)
     screening.add_argument("--fit", type=Path, metavar="FILE", help="also write the numbers fitted to all volumes")
     screening.add_argument("--phantoms", type=int, default=4, metavar="N", help="computed patients")
     screening.add_argument("--others", type=int, default=10, metavar="N", help="things of each kind that are no brain")
@@ -159,49 +134,6 @@ def _train(options: argparse.Namespace) -> int:
     return 7 if run.interrupted else 0
 
 
-def _evaluate(options: argparse.Namespace) -> int:
-    from mrsynth_training import candidates, evaluation
-
-    results = evaluation.evaluate(
-        [candidates.network(options.model, options.device)],
-        options.data,
-        subjects=options.subjects,
-        protocols=options.protocols,
-        jobs=options.jobs,
-        report=_to_stderr,
-    )[0]
-    if options.output:
-        evaluation.write(results, options.output)
-    print(evaluation.table(results))
-    return TrainingError.exit_code if results["failures"] else 0
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from mrsynth_training import candidates, compare, evaluation
-
-    named = [model.rpartition("=") for model in options.models]
-    comparison = compare.compare(
-        [candidates.network(model, options.device, name or None) for name, _, model in named],
-        options.data,
-        with_baselines=options.baselines,
-        subjects=options.subjects,
-        protocols=options.protocols,
-        jobs=options.jobs,
-        report=_to_stderr,
-    )
-    options.output.mkdir(parents=True, exist_ok=True)
-    evaluation.write(comparison, options.output / "compare.json")
-    text = compare.markdown(comparison)
-    (options.output / "compare.md").write_text(text, encoding="utf-8")
-    print(text)
-    failed = any(results["failures"] for results in comparison["results"].values())
-    return TrainingError.exit_code if failed else 0
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _export(options: argparse.Namespace) -> int:
     from mrsynth_training.export import export
 
@@ -234,7 +166,7 @@ def _screening(options: argparse.Namespace) -> int:
         options.data,
         phantoms=options.phantoms,
         others=options.others,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
+        report=shared.to_stderr,
     )
     for path, document in ((options.output, results), (options.fit, model.document())):
         if path is not None:

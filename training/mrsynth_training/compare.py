@@ -9,10 +9,10 @@ from typing import Any
 
 from mrsynth_training import baselines, evaluation, provenance, statistics
 from mrsynth_training.candidates import Candidate, Network
-from mrsynth_training.cli import PROTOCOLS
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.metrics import PROTOCOL_VERSION
 from mrsynth_training.preparation import find_cases
+from mrsynth_training.protocols import PROTOCOLS
 
 Results = dict[str, Any]
 Scores = dict[str, dict[str, float]]  # by candidate, by subject

@@ -14,10 +14,10 @@ from typing import Any
 
 from mrsynth_training import metrics, provenance
 from mrsynth_training.candidates import Candidate
-from mrsynth_training.cli import PROTOCOLS
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.preparation import Case, find_cases
+from mrsynth_training.protocols import PROTOCOLS
 from mrsynth_training.scoring import score
 from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.files import write_aside

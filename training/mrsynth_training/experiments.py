@@ -5,7 +5,6 @@ With the checkpoints of a cross-validation, every subject is scored by the one t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -23,7 +22,6 @@ from mrsynth_training.preparation import find_cases
 from mrsynth_training.variants import VARIANTS, Run
 from MRSynthLib.engine import intensity
 from MRSynthLib.engine.errors import MRSynthError
-from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.synthesis import CONTRASTS, Synthesizer, other
 
 COLUMNS = ("paper psnr", "paper ssim", "brain psnr", "brain ssim", *(f"drift {plane}" for plane in PLANES))
@@ -150,10 +148,3 @@ def _cells(rows: Sequence[Row], plain: Mapping[tuple[str, str], dict[str, float]
         cells.append(format(float(np.nanmean(values)), f"+{form}" if difference else form))
     better = sum(row["scores"]["brain psnr"] > b["brain psnr"] for row, b in zip(rows, before, strict=True))
     return " | ".join([str(len(rows)), str(better) if difference else "", *cells])
-
-
-def write(results: dict[str, Any], path: Path) -> Path:
-    """Write the results as JSON, aside first and then renamed."""
-    with write_aside(path) as aside:
-        aside.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    return path

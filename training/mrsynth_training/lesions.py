@@ -16,7 +16,6 @@ still there
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,7 +32,6 @@ from mrsynth_training.pairs import load_pair
 from mrsynth_training.preparation import find_cases
 from MRSynthLib.engine import intensity
 from MRSynthLib.engine.errors import MRSynthError
-from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.synthesis import CONTRASTS, Synthesizer, other
 from MRSynthLib.engine.volume import Volume
 
@@ -291,10 +289,3 @@ def _markdown(found: dict[str, Any]) -> list[str]:
             f"| {name} | {figures['lesions']:.0f} | {shares} | {volume} | {100 * figures.get(last, 0):.0f} % |"
         )
     return lines
-
-
-def write(results: dict[str, Any], path: Path) -> Path:
-    """Write the results as JSON, aside first and then renamed."""
-    with write_aside(path) as aside:
-        aside.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    return path

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mrsynth_training import artefacts, downstream, metrics, peers
-from mrsynth_training.cli import PROTOCOLS
 from mrsynth_training.pairs import Pair
+from mrsynth_training.protocols import PROTOCOLS
 from MRSynthLib.engine import intensity
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrsynth_training.cli import PROTOCOLS, main
+from mrsynth_training.cli import main
 from mrsynth_training.evaluation import summarize
 from mrsynth_training.pairs import load_pair
 from mrsynth_training.preparation import find_cases
+from mrsynth_training.protocols import PROTOCOLS
 from mrsynth_training.scoring import score
 from mrsynth_training.slices import open_store
 from MRSynthLib.engine import checkpoint
