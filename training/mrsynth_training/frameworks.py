@@ -1,4 +1,4 @@
-"""What one training step does: the modules, optimisers and image pools of a method, and how they learn from a batch."""
+"""What one training step does: the generators of a method, their averages, and how they learn from a batch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from mrsynth_training import losses, objective
+from mrsynth_training import objective
+from mrsynth_training.adversary import Adversary
 from mrsynth_training.batches import Batch
 from mrsynth_training.config import Config
-from mrsynth_training.discriminators import PatchGAN
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.neighbours import middle, windows
-from mrsynth_training.pool import ImagePool
 from MRSynthLib.engine import generators
 from MRSynthLib.engine.checkpoint import DIRECTIONS
 
@@ -61,15 +60,8 @@ class Framework:
             self.generators.append(wrapped)
             self.generator_optimisers.append(optimiser)
             self._averages.append(average)
-        self.discriminators = nn.ModuleList()
-        self.discriminator_optimisers = []
-        for _ in range(2 if config.losses.adversarial.weight else 0):  # D_Y judges synthetic T2, D_X synthetic T1
-            discriminator, optimiser = self._set_up(
-                PatchGAN(config.discriminator_filters, 1 + self.shows_source, config.deep_supervision)
-            )
-            self.discriminators.append(discriminator)
-            self.discriminator_optimisers.append(optimiser)
-        self.pools = [ImagePool(config.pool_size, draws) for _ in range(2)]
+        channels = 1 + self.shows_source
+        self.adversary = Adversary(config, self._set_up, fabric.backward, draws, channels)
         self._needs_first = config.generator.name == "AutoContext"
 
     def _set_up(self, module: nn.Module) -> tuple[Any, Any]:
@@ -88,6 +80,16 @@ class Framework:
     def trained(self) -> list[nn.Module]:
         """Generators, then discriminators."""
         return [*self.generators, *self.discriminators]
+
+    @property
+    def discriminators(self) -> nn.ModuleList:
+        """D_Y and D_X, or none."""
+        return self.adversary.discriminators
+
+    @property
+    def discriminator_optimisers(self) -> list[Any]:
+        """Theirs, in the same order."""
+        return self.adversary.optimisers
 
     def forth(self, images: Tensor) -> Tensor:
         """Images of the other contrast (M,1,S,S) of (M,C,S,S), whose first half is T1."""
@@ -164,12 +166,7 @@ class Framework:
         made = self._made(batch, cycled=any(name in weights for name in objective.CYCLE))
         terms = objective.terms(made, list(weights))
         if "adversarial" in weights:
-            self.discriminators.requires_grad_(False)
-            halves = self._shown(made.synthetic, batch).chunk(2)
-            scores = [d(half) for d, half in zip(self.discriminators, halves, strict=True)]
-            gan = self.config.gan
-            each = [losses.deeply_supervised(losses.adversarial_loss, levels, gan=gan) for levels in scores]
-            terms["adversarial"] = torch.stack(each).mean()
+            terms["adversarial"] = self.adversary.judge(self._shown(made.synthetic, batch))
         if not terms:
             raise TrainingError(f"no loss term is on in step {step}", "at least one", "Lower a `from_step` to 0")
         # Half of eq. 3 + eq. 6: every term is the mean over both directions, so weights are the papers' lambdas.
@@ -207,24 +204,7 @@ class Framework:
         return torch.cat([batch.clean, images], dim=1) if self.shows_source else images
 
     def _optimise_discriminators(self, synthetic: Tensor, batch: Batch) -> Tensor:
-        """Eq. 1 for D_Y, eq. 4 for D_X."""
-        self.discriminators.requires_grad_(True)
-        sum_of_losses = torch.zeros((), device=synthetic.device)
-        for discriminator, optimiser, pool, made, true in zip(
-            self.discriminators,
-            self.discriminator_optimisers,
-            self.pools,
-            self._shown(synthetic, batch).chunk(2),
-            self._shown(batch.targets, batch).chunk(2),
-            strict=True,
-        ):
-            scores = discriminator(true), discriminator(pool.exchange(made))
-            loss = losses.deeply_supervised(losses.discriminator_loss, *scores, gan=self.config.gan)
-            optimiser.zero_grad()
-            self.fabric.backward(loss)
-            optimiser.step()
-            sum_of_losses += loss.detach()
-        return sum_of_losses
+        return self.adversary.learn(self._shown(synthetic, batch), self._shown(batch.targets, batch))
 
     @torch.no_grad()
     def _update_averages(self, step: int) -> None:
@@ -258,14 +238,14 @@ class Framework:
         """Everything that an exact resume needs, by names that are part of the run's own state."""
         return {
             **{name: part.state_dict() for name, part in self._parts().items()},
-            "pools": [pool.state_dict() for pool in self.pools],
+            "pools": [pool.state_dict() for pool in self.adversary.pools],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave; other entries of `state` are left alone."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        for pool, content in zip(self.pools, state["pools"], strict=True):
+        for pool, content in zip(self.adversary.pools, state["pools"], strict=True):
             pool.load_state_dict(content, self.fabric.device)
         self._needs_first = False
 
