@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,14 +80,21 @@ class Stop:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """Take Ctrl-C and SIGTERM as the wish to stop after this step; outside the main thread nothing is taken."""
+    """Take Ctrl-C and SIGTERM as the wish to stop after this step."""
     stop = Stop()
-    earlier = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):
-            earlier[number] = signal.signal(number, stop)
-    try:
+    with handling(stop, signal.SIGINT, signal.SIGTERM):
         yield stop
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, FrameType | None], Any], *signals: int) -> Iterator[None]:
+    """Have signals handled meanwhile; outside the main thread nothing is changed."""
+    earlier = {}
+    for number in signals:
+        with contextlib.suppress(ValueError):
+            earlier[number] = signal.signal(number, handler)
+    try:
+        yield
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        for number, former in earlier.items():
+            signal.signal(number, former)

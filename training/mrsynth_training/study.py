@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import yaml
@@ -29,6 +31,7 @@ from mrsynth_training.cli import PROTOCOLS
 from mrsynth_training.config import Config
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.export import export
+from mrsynth_training.guard import handling
 from mrsynth_training.loop import read_checkpoint
 from mrsynth_training.preparation import Case, find_cases, prepare
 from mrsynth_training.slices import open_store
@@ -188,13 +191,36 @@ def _train(study: Study, experiment: Config, folder: Path) -> None:
 
 
 def waited_for(command: Sequence[str]) -> int:
-    """Run a child to its end and give its exit code; Ctrl-C, which both get, leaves it the time to save its state."""
-    child = subprocess.Popen(command)
-    try:
-        return child.wait()
-    except KeyboardInterrupt:  # `subprocess.run` would kill the child a quarter of a second later
-        child.wait()
-        raise
+    """Run a child to its end and give its exit code.
+
+    Ctrl-C, which both get, and SIGTERM, which is passed on, leave it the time to save its state.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After either of them, when the child has ended.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    ended = False
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        nonlocal ended
+        ended = True
+        if child is not None:
+            child.terminate()
+
+    with handling(pass_on, signal.SIGTERM):
+        child = subprocess.Popen(command)
+        if ended:  # before there was a child to pass it on to
+            child.terminate()
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:  # `subprocess.run` would kill the child a quarter of a second later
+            child.wait()
+            raise
+    if ended:
+        raise KeyboardInterrupt
+    return code
 
 
 def _export(item: Trained, scores: Path | None) -> None:

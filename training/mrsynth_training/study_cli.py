@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def add(commands: Any) -> None:
 
 def _study(options: argparse.Namespace) -> int:
     from mrsynth_training import report, study, study_plan
+    from mrsynth_training.guard import handling
 
     plan = study_plan.Study(
         data=options.data,
@@ -56,7 +58,8 @@ def _study(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         broken=options.broken,
     )
-    outcome = study.run(plan, report=lambda line: print(line, file=sys.stderr, flush=True))
-    print(report.write(outcome, study_plan.engine_device(options.accelerator)))
+    with handling(signal.default_int_handler, signal.SIGTERM):  # as Ctrl-C, while studies are prepared and scored
+        outcome = study.run(plan, report=lambda line: print(line, file=sys.stderr, flush=True))
+        print(report.write(outcome, study_plan.engine_device(options.accelerator)))
     failed = any(results["failures"] for results in outcome.results.values())
     return 3 if failed else 0

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from mrsynth_training import baselines, curves, figures, phantom_files, provenance, study, study_plan
+from mrsynth_training import baselines, curves, figures, loop, phantom_files, provenance, study, study_plan
 from mrsynth_training.cli import main
 from mrsynth_training.errors import TrainingError
 from MRSynthLib.engine import checkpoint
@@ -238,6 +239,26 @@ def test_an_interrupted_training_has_the_time_to_save(tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) != 0
     assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM is POSIX's")
+def test_a_study_that_is_terminated_ends_its_training_and_goes_on_from_there(patients, tmp_path):
+    file = tmp_path / "long.yaml"
+    file.write_text(yaml.safe_dump(experiment("unet", name="long", steps=100_000, checkpoint_every=5)))
+    command = [sys.executable, "-m", "mrsynth_training.cli", "study", "--data", str(patients), "-o", str(tmp_path)]
+    command += ["--experiments", str(file), "--seeds", "1", "--split", "3+2+1"]
+    command += ["--accelerator", "cpu", "--threads", "1"]
+    last = tmp_path / "runs" / "long-seed1" / "last.ckpt"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        deadline = time.monotonic() + 300
+        while process.poll() is None and not last.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.terminate()
+        said, _ = process.communicate(timeout=60)  # to the end of the training, which writes here, too
+    assert process.returncode == 7, said
+    saved = loop.read_checkpoint(last)["step"]
+    assert saved >= 5
+    assert f"stopped at step {saved} of 100000".encode() in said
 
 
 def test_presets_differ_in_nothing_but_the_generator():
