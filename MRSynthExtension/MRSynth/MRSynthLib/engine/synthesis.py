@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,10 @@ from numpy.typing import NDArray
 from . import checkpoint as checkpoints
 from . import devices, intensity, likeness, memory, reliability_summary
 from . import reliability as reliabilities
-from .devices import DeviceChoice
 from .errors import DeviceError
 from .preparation import CONTRASTS, SURE, Prepared, Window, in_plane, other, prepare
-from .screening import Screening
 from .standard_space import PLANES
+from .synthesis_result import Progress, SynthesisResult
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -28,69 +28,6 @@ __all__ = ["CONTRASTS", "SURE", "Progress", "SynthesisResult", "Synthesizer", "o
 
 PASSES = {"axial": PLANES[:1], "three": PLANES}  # planes in which the generator goes through the volume
 STAGES = {"prepare": 0.0, "synthesize": 0.08, "restore": 0.94}  # fraction of the run at which each begins
-
-
-@dataclass(frozen=True)
-class SynthesisResult:
-    """A synthetic volume and how it came about.
-
-    Attributes
-    ----------
-    volume : Volume
-        int16 on the input's grid; 1000 is the 99.5th percentile of brain, 0 is background.
-    source_contrast, target_contrast : {'t1', 't2'}
-    contrast_reason : str
-        Why the source was taken for what it was.
-    device : DeviceChoice
-        What the run ended on, with the reason.
-    seconds : float
-    stage_seconds : dict
-        Seconds by stage.
-    warnings : tuple of str
-    checkpoint_name, checkpoint_sha256 : str
-    cycle : Volume or None
-        |x - G(G(x))|, int16 in the same units and on the same grid, where asked for.
-    planes : {'axial', 'three'}
-        In which the generator went through the volume.
-    curve : Curve or None
-        By which `volume` was given the brightness of a reference, where asked for. `cycle` is of before that.
-    reliability, interval : Volume or None
-        Expected absolute error, and half the width of the 90 % interval, int16 in the same units and on the same grid,
-        where asked for.
-    trust : dict or None
-        What the map says in short, see `reliability_summary.trust`.
-    screening : Screening or None
-        What was found of the source before the run.
-    """
-
-    volume: Volume
-    source_contrast: str
-    target_contrast: str
-    contrast_reason: str
-    device: DeviceChoice
-    seconds: float
-    stage_seconds: dict[str, float]
-    warnings: tuple[str, ...]
-    checkpoint_name: str
-    checkpoint_sha256: str
-    cycle: Volume | None = None
-    planes: str = "axial"
-    curve: likeness.Curve | None = None
-    reliability: Volume | None = None
-    interval: Volume | None = None
-    trust: dict[str, Any] | None = None
-    screening: Screening | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A step of a run: fraction done (0 to 1), stage, seconds left, a warning or "", and at the end the result."""
-
-    fraction: float
-    stage: str
-    seconds_left: float | None = None
-    message: str = ""
-    result: SynthesisResult | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +52,22 @@ class _Run:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
 
-    def spent(self, stage: str, since: float) -> None:
-        now = time.perf_counter()
-        self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + now - since
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the time as this stage's."""
+        since = time.perf_counter()
+        yield
+        self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + time.perf_counter() - since
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run's input, ready for the generator."""
+
+    volume: Volume
+    views: list[Prepared]  # axial first
+    calibration: reliabilities.Direction | None
+    tissue: likeness.Tissue | None  # of the reference
 
 
 class Synthesizer:
@@ -241,80 +191,76 @@ class Synthesizer:
             yield from self._steps(volume, wanted, _Run())
 
     def _steps(self, volume: Volume, wanted: _Wanted, run: _Run) -> Iterator[Progress]:
-        begin = time.perf_counter()
-        frame = self.checkpoint.card["frame"]
+        with run.timed("prepare"):
+            job = self._job(volume, wanted, run)
+        start = STAGES["synthesize"]
+        yield from (Progress(start, "prepare", message=warning) for warning in run.warnings)
+
+        span = (STAGES["restore"] - start) / (len(job.views) + wanted.cycle)
+        with run.timed("synthesize"):
+            passes = []
+            for view in job.views:
+                passes.append(np.zeros_like(view.slices))
+                yield from self._passes(view, view.slices, passes[-1], "synthesize", start, span, run)
+                start += span
+            unit, synthetic = _combined(job.views, passes)
+        back = None
+        if wanted.cycle:
+            with run.timed("cycle"):
+                axial = job.views[0]
+                # What goes back is what the user gets: without the background that the result does not have either.
+                kept = synthetic * (axial.space.to_model(axial.inside.astype(np.float32)) > 0.5)
+                back = np.zeros_like(synthetic)
+                yield from self._passes(axial, kept, back, "cycle", start, span, run)
+
+        yield Progress(STAGES["restore"], "restore", 0.0)
+        with run.timed("restore"):
+            made = _made(job, unit, back)
+        if job.calibration is not None:
+            with run.timed("reliability"):
+                *maps, doubt = job.calibration.maps(job.views[0], synthetic)
+                expected, half = (volume.replaced(voxels) for voxels in maps)
+                trust = reliability_summary.trust(expected, job.views[0].brain)
+                made |= {"reliability": expected, "interval": half, "trust": trust}
+            if doubt:
+                run.warnings.append(doubt)
+                yield Progress(STAGES["restore"], "restore", message=doubt)
+        yield Progress(1.0, "restore", 0.0, result=self._result(job, wanted, run, made))
+
+    def _job(self, volume: Volume, wanted: _Wanted, run: _Run) -> _Job:
+        """Look at the volume, refuse what cannot be, and lay it out for the generator."""
+        card = self.checkpoint.card
+        frame = card["frame"]
         prepared = prepare(
             volume, frame, source=wanted.source, target=wanted.target, mask=wanted.mask, force=wanted.force
         )
-        self.checkpoint.check_direction(prepared.contrast.name, other(prepared.contrast.name), wanted.cycle)
+        source, target = prepared.contrast.name, other(prepared.contrast.name)
+        self.checkpoint.check_direction(source, target, wanted.cycle)
         views = [prepared, *(in_plane(prepared, frame, plane) for plane in PASSES[wanted.planes][1:])]
         run.warnings += prepared.warnings
         calibration = None
         if wanted.reliability:
-            calibration = reliabilities.of_card(self.checkpoint.card, prepared.contrast.name, self.checkpoint.name)
+            calibration = reliabilities.of_card(card, source, self.checkpoint.name)
             run.warnings += reliabilities.doubts(wanted.planes, wanted.like is not None)
-        tissue = None if wanted.like is None else likeness.tissue_of(wanted.like, other(prepared.contrast.name))
-        run.spent("prepare", begin)
-        yield from (Progress(STAGES["synthesize"], "prepare", message=warning) for warning in run.warnings)
+        tissue = None if wanted.like is None else likeness.tissue_of(wanted.like, target)
+        return _Job(volume, views, calibration, tissue)
 
-        start = STAGES["synthesize"]
-        span = (STAGES["restore"] - start) / (len(views) + wanted.cycle)
-        begin = time.perf_counter()
-        passes = []
-        for view in views:
-            passes.append(np.zeros_like(view.slices))
-            yield from self._passes(view, view.slices, passes[-1], "synthesize", start, span, run)
-            start += span
-        unit, synthetic = _combined(views, passes)
-        run.spent("synthesize", begin)
-        if wanted.cycle:
-            begin = time.perf_counter()
-            # What goes back is what the user gets: without the background that the result does not have either.
-            kept = synthetic * (prepared.space.to_model(prepared.inside.astype(np.float32)) > 0.5)
-            back = np.zeros_like(synthetic)
-            yield from self._passes(prepared, kept, back, "cycle", start, span, run)
-            run.spent("cycle", begin)
-
-        yield Progress(STAGES["restore"], "restore", 0.0)
-        begin = time.perf_counter()
-        curve = None
-        if tissue is not None:
-            curve = likeness.fit(unit, prepared.brain, volume, prepared.whole_brain, tissue)
-            unit = curve(unit)
-        made = volume.replaced(intensity.to_output(unit))
-        difference = None
-        if wanted.cycle:
-            difference = volume.replaced(intensity.to_output(np.abs(prepared.source - prepared.restored(back))))
-        run.spent("restore", begin)
-        expected = half = None
-        if calibration is not None:
-            begin = time.perf_counter()
-            *maps, doubt = calibration.maps(prepared, synthetic)
-            expected, half = (volume.replaced(voxels) for voxels in maps)
-            if doubt:
-                run.warnings.append(doubt)
-                yield Progress(STAGES["restore"], "restore", message=doubt)
-            run.spent("reliability", begin)
-        result = SynthesisResult(
-            volume=made,
-            source_contrast=prepared.contrast.name,
-            target_contrast=other(prepared.contrast.name),
-            contrast_reason=prepared.contrast.reason,
+    def _result(self, job: _Job, wanted: _Wanted, run: _Run, made: Mapping[str, Any]) -> SynthesisResult:
+        contrast = job.views[0].contrast
+        return SynthesisResult(
+            source_contrast=contrast.name,
+            target_contrast=other(contrast.name),
+            contrast_reason=contrast.reason,
             device=self.device,
             seconds=time.perf_counter() - run.started,
             stage_seconds=run.stage_seconds,
             warnings=tuple(run.warnings),
             checkpoint_name=self.checkpoint.name,
             checkpoint_sha256=self.checkpoint.sha256,
-            cycle=difference,
             planes=wanted.planes,
-            curve=curve,
-            reliability=expected,
-            interval=half,
-            trust=None if expected is None else reliability_summary.trust(expected, prepared.brain),
-            screening=prepared.screening,
+            screening=job.views[0].screening,
+            **made,
         )
-        yield Progress(1.0, "restore", 0.0, result=result)
 
     def _passes(
         self,
@@ -403,3 +349,14 @@ def _combined(
     unit = sum(view.restored(slices) for view, slices in zip(views, made, strict=True))
     unit = np.asarray(unit, dtype=np.float32) / np.float32(len(views))
     return unit, views[0].space.to_model(unit)
+
+
+def _made(job: _Job, unit: NDArray[np.float32], back: NDArray[np.float32] | None) -> dict[str, Any]:
+    """What comes of the passes there (`unit`, on the volume's grid) and back (axial slices): volume, cycle, curve."""
+    axial, curve, cycle = job.views[0], None, None
+    if job.tissue is not None:
+        curve = likeness.fit(unit, axial.brain, job.volume, axial.whole_brain, job.tissue)
+        unit = curve(unit)
+    if back is not None:
+        cycle = job.volume.replaced(intensity.to_output(np.abs(axial.source - axial.restored(back))))
+    return {"volume": job.volume.replaced(intensity.to_output(unit)), "cycle": cycle, "curve": curve}
