@@ -17,6 +17,7 @@ from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.phantom import subject
 from mrsynth_training.phantom_anatomy import brats_grid
 from mrsynth_training.preparation import find_cases
+from mrsynth_training.unseen import unseen
 from MRSynthLib.engine import intensity, standard_space
 from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.files import write_aside
@@ -116,10 +117,8 @@ def _pairs(
 ) -> Iterator[tuple[Pair, bool]]:
     for number in range(seed, seed + phantoms):
         yield from ((phantom_pair(number, contrast, spacing), True) for contrast in CONTRASTS)
-    trained = {s["subject"] for s in synthesizer.checkpoint.card["training_data"] if s["role"] == "train"}
-    for case in find_cases(data) if data is not None else ():
-        if case.subject not in trained and (not subjects or case.subject in subjects):
-            yield from ((load_pair(case, contrast), False) for contrast in CONTRASTS)
+    for case in unseen(synthesizer.checkpoint.card, find_cases(data), subjects) if data is not None else ():
+        yield from ((load_pair(case, contrast), False) for contrast in CONTRASTS)
 
 
 def _run(synthesizer: Synthesizer, attacked: attacks.Attacked, pair: Pair) -> tuple[NDArray[np.float32], str] | str:

@@ -6,14 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mrsynth_training import calibration_cli, data_cli, faithfulness_cli, scoring_cli, study_cli
 from mrsynth_training import options as shared
 from mrsynth_training.errors import TrainingError
-from mrsynth_training.protocols import PROTOCOLS
 from MRSynthLib.engine.errors import MRSynthError
-
-__all__ = ["PROTOCOLS", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +32,18 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     data_cli.add(commands)
+    _add_train(commands)
+    scoring_cli.add(commands)
+    study_cli.add(commands)
+    _add_export(commands)
+    calibration_cli.add(commands)
+    faithfulness_cli.add(commands)
+    _add_screening(commands)
+    _add_phantom(commands)
+    return parser
 
+
+def _add_train(commands: Any) -> None:
     train = commands.add_parser("train", help="train, or continue a run exactly where it stopped")
     train.add_argument("config", type=Path, help="the experiment's YAML file")
     train.add_argument("--store", type=Path, required=True, help="slice store from `prepare`")
@@ -52,17 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--threads", type=int, help="CPU threads of torch")
     train.set_defaults(command=_train)
 
-    scoring_cli.add(commands)
 
-    study_cli.add(commands)
-
+def _add_export(commands: Any) -> None:
     export = commands.add_parser("export", help="a run's averaged generator as a checkpoint with its card")
     export.add_argument("run", type=Path, help="folder of the run")
     export.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write (.safetensors)")
     export.add_argument("--name", required=True, help="the checkpoint's name")
     export.add_argument("--metrics", type=Path, help="JSON file from `evaluate` of the same weights")
     export.add_argument(
-        *("--cross-validation",),
+        "--cross-validation",
         type=Path,
         nargs="+",
         default=(),
@@ -82,10 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.set_defaults(command=_export)
 
-    calibration_cli.add(commands)
 
-    faithfulness_cli.add(commands)
-
+def _add_screening(commands: Any) -> None:
     screening = commands.add_parser("screening", help="how right the screening is, leaving one patient out")
     screening.add_argument("data", type=Path, help="folder with one sub-folder per study (t1, t2, flair, t1c .nii.gz)")
     shared.output(screening)
@@ -94,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     screening.add_argument("--others", type=int, default=10, metavar="N", help="things of each kind that are no brain")
     screening.set_defaults(command=_screening)
 
+
+def _add_phantom(commands: Any) -> None:
     phantom = commands.add_parser("phantom", help="computed patients in BraTS' layout, or the module's sample data")
     wanted = phantom.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--subjects", type=int, metavar="N", help="write N patients with tumours")
@@ -106,7 +113,6 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument("--lesions", action="store_true", help="white-matter lesions too")
     phantom.add_argument("--jobs", type=int, default=1, help="patients computed at once, about 1 GB each")
     phantom.set_defaults(command=_phantom, parser=phantom)
-    return parser
 
 
 def _train(options: argparse.Namespace) -> int:

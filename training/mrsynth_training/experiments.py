@@ -19,6 +19,7 @@ from mrsynth_training.artefacts import PLANES
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.preparation import find_cases
+from mrsynth_training.unseen import trained_on, unseen
 from mrsynth_training.variants import VARIANTS, Run
 from MRSynthLib.engine import intensity
 from MRSynthLib.engine.errors import MRSynthError
@@ -70,16 +71,13 @@ def compare(
     cases = {case.subject: case for case in find_cases(data)}
     for model in models:
         synthesizer = Synthesizer(model, device, "fp32")
-        listed = synthesizer.checkpoint.card["training_data"]
-        trained = tuple(entry["subject"] for entry in listed if entry["role"] == "train")
-        for case in cases.values():
-            if case.subject in trained or (subjects and case.subject not in subjects):
-                continue
+        card = synthesizer.checkpoint.card
+        for case in unseen(card, cases.values(), subjects):
             for contrast in CONTRASTS:
                 pair = load_pair(case, contrast)
                 begin = time.perf_counter()
                 plain = synthesizer.synthesize(pair.source, other(contrast), source=contrast, force=True).volume.voxels
-                run = Run(synthesizer, pair, plain, cases, trained, like or {})
+                run = Run(synthesizer, pair, plain, cases, tuple(sorted(trained_on(card))), like or {})
                 about = {"subject": case.subject, "direction": pair.direction, "model": synthesizer.checkpoint.name}
                 made: list[Row] = [_scored("plain", pair, plain, time.perf_counter() - begin)]
                 made += [row for row in (_variant(name, run) for name in variants) if row is not None]

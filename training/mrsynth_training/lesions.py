@@ -29,7 +29,8 @@ from mrsynth_training.errors import TrainingError
 from mrsynth_training.lesion_sites import MILLILITRES, Lesion
 from mrsynth_training.lesion_trials import Trial
 from mrsynth_training.pairs import load_pair
-from mrsynth_training.preparation import find_cases
+from mrsynth_training.preparation import Case, find_cases
+from mrsynth_training.unseen import unseen
 from MRSynthLib.engine import intensity
 from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.synthesis import CONTRASTS, Synthesizer, other
@@ -91,8 +92,8 @@ def bench(
 
     rows: list[Row] = []
     failures: dict[str, str] = {}
-    trained = {entry["subject"] for entry in card["training_data"] if entry["role"] == "train"}
-    for origin, trial in _trials(phantoms, seed, spacing, data, subjects, trained, failures):
+    cases = unseen(card, find_cases(data), subjects) if data is not None else []
+    for origin, trial in _trials(range(seed, seed + phantoms), spacing, cases, failures):
         found = [{"origin": origin, **row} for row in examined(trial, run, own=origin == "own")]
         rows += found
         report(f"{trial.name} {origin} {trial.direction}: {len(found)} lesions, {_share(found, 'kept')} kept")
@@ -114,19 +115,11 @@ def bench(
 
 
 def _trials(
-    phantoms: int,
-    seed: int,
-    spacing: float,
-    data: Path | None,
-    subjects: Sequence[str],
-    trained: set[str],
-    failures: dict[str, str],
+    seeds: Sequence[int], spacing: float, cases: Sequence[Case], failures: dict[str, str]
 ) -> Iterator[tuple[str, Trial]]:
-    for number in range(seed, seed + phantoms):
-        yield from (("phantom", trial) for trial in lesion_trials.phantoms(number, spacing))
-    for case in find_cases(data) if data is not None else ():
-        if case.subject in trained or (subjects and case.subject not in subjects):
-            continue
+    for seed in seeds:
+        yield from (("phantom", trial) for trial in lesion_trials.phantoms(seed, spacing))
+    for case in cases:
         for contrast in CONTRASTS:
             try:
                 pair = load_pair(case, contrast)
