@@ -141,7 +141,8 @@ def cross_validate(tables: Sequence[Residuals]) -> list[dict[str, Any]]:
 
 def _scored(direction: reliability.Direction, mean_map: MeanMap, table: Residuals) -> dict[str, Any]:
     drawn, error = table.drawn, table.error
-    expected, half = direction.expected(table.features), calibration_fit.half_width(direction, table)
+    expected = direction.expected(table.features, table.about["cycle"])
+    half = calibration_fit.half_width(direction, table)
     made = table.features[:, NAMES.index("synthetic")]
     maps: dict[str, NDArray[Any]] = {
         MAP: expected,
@@ -149,6 +150,7 @@ def _scored(direction: reliability.Direction, mean_map: MeanMap, table: Residual
         "predicted darkness": 1 - made,
         "texture of source": table.features[:, NAMES.index("source_texture_wide")],
         "mean error map": mean_map(table),
+        "fitted to itself": calibration_fit.fitted_to_itself(table),
         **table.candidates,
     }
     row: dict[str, Any] = {
@@ -234,6 +236,7 @@ def write_card(target: Path, tables: Sequence[Residuals], rows: Sequence[dict[st
         directions[contrast] = {
             "priors": {name: prior.to_card() for name, prior in fitted.priors.items()},
             "regression": fitted.regression.to_card(),
+            "level": None if fitted.level is None else fitted.level.to_card(),
             "sharpness": [round(value, 4) for value in fitted.sharpness],
             "quantiles": {name: round(value, 4) for name, value in fitted.quantiles.items()},
         }

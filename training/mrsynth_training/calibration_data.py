@@ -14,18 +14,20 @@ from numpy.typing import NDArray
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair
 from mrsynth_training.preparation import Case
-from MRSynthLib.engine import reliability
+from MRSynthLib.engine import reliability, reliability_level
 from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.preparation import Prepared, in_plane, prepare
 from MRSynthLib.engine.reliability_features import NAMES, box_sum, features
 from MRSynthLib.engine.synthesis import Synthesizer
 
 SLICES = 24  # of a volume, evenly spaced: neighbouring slices tell the same
+BACK = SLICES // reliability_level.SLICES  # one of so many of them goes back, as in a run
 VOXELS, LESION_VOXELS = 12000, 4000  # drawn at random from these
 BATCH = 4
 SMOOTHED = 2  # pixels; what an extra pass gives is noisy, and its mean around a pixel tells more
 SHIFT = (5, 3)  # pixels by which rows and columns are shifted for one of the candidates
 NOISE = 0.02
+ORACLE = "true error, 5x5 mean"  # which nobody has: what a map of that smoothness can reach at most
 COLUMNS = ("features", "error", "reference", "reference_texture", "tissue", "place", "drawn", "lesion")
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -38,8 +40,9 @@ class Residuals:
     Attributes
     ----------
     about : dict
-        subject, patient, contrast (of the source), model, weights_sha256, role, frame, slices; with the candidates also
-        what the guard against hidden information has measured.
+        subject, patient, contrast (of the source), model, weights_sha256, role, frame, slices, cycle (error of the
+        whole volume, see `reliability_level`); with the candidates also what the guard against hidden information has
+        measured.
     features : ndarray, shape (n, len(NAMES))
     error : ndarray, shape (n,)
         Absolute, of 1.
@@ -53,7 +56,8 @@ class Residuals:
         Drawn at random from the brain; the others were added from the lesion.
     lesion : ndarray of bool, shape (n,)
     candidates : mapping of ndarray, shape (n,)
-        Maps to compare with: the source's gradient always, those that need further passes where asked for.
+        Maps to compare with: the source's gradient and the smoothed true error always, those that need further passes
+        where asked for.
     """
 
     about: dict[str, Any]
@@ -123,8 +127,13 @@ def residuals(
         "role": role,
         "frame": card["frame"],
         "slices": len(used),
+        "cycle": _cycle_error(synthesizer, prepared, synthetic, used[::BACK]),
     }
-    maps = {"gradient of source": _gradient(slices.source, slices.pixel)}
+    error = np.abs(synthetic[used] - reference)
+    maps = {
+        "gradient of source": _gradient(slices.source, slices.pixel),
+        ORACLE: _smooth(error, slices.inside & brain[used], SMOOTHED),
+    }
     if candidates:
         found, guard = _further_passes(synthesizer, prepared, synthetic, inside, used, brain[used])
         maps |= found
@@ -134,7 +143,7 @@ def residuals(
     return Residuals(
         about,
         features(slices)[index],
-        np.abs(synthetic[used] - reference)[slices.inside][index].astype(np.float32),
+        error[slices.inside][index].astype(np.float32),
         reference[slices.inside][index],
         true[index],
         tissue[index],
@@ -149,6 +158,15 @@ def _pass(synthesizer: Synthesizer, slices: Array, used: NDArray[np.intp]) -> Ar
     """One pass of the generator over some slices."""
     batches = [used[first : first + BATCH] for first in range(0, len(used), BATCH)]
     return np.concatenate([synthesizer.forward(slices, batch) for batch in batches])
+
+
+def _cycle_error(synthesizer: Synthesizer, prepared: Prepared, synthetic: Array, back: NDArray[np.intp]) -> float:
+    """As a run measures it, of slices that were made."""
+    brain = prepared.space.to_model(prepared.brain.astype(np.float32))[back] > 0.5
+    error = reliability_level.cycle_error(prepared.slices[back], _pass(synthesizer, synthetic, back), brain)
+    if error is None:
+        raise TrainingError("no brain in the slices that were drawn", "a brain MR volume", "Leave the subject out")
+    return error
 
 
 def _draw(scored: Mask, lesion: Mask, seed: int) -> tuple[NDArray[np.intp], Mask]:

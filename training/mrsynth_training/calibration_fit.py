@@ -1,13 +1,14 @@
-"""The fit of a reliability map: a regression of the error's size, and conformal quantiles of what it leaves."""
+"""The fit of a reliability map: a regression of the error's size, its level, and conformal quantiles of the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrsynth_training.calibration_data import Residuals
+from mrsynth_training.calibration_data import COLUMNS, Residuals
 from mrsynth_training.calibration_scores import conformal_quantile
 from MRSynthLib.engine.reliability import (
     PRIORS,
@@ -19,12 +20,14 @@ from MRSynthLib.engine.reliability import (
     with_priors,
 )
 from MRSynthLib.engine.reliability_features import NAMES
+from MRSynthLib.engine.reliability_level import Level
 from MRSynthLib.engine.reliability_priors import Prior
 
 LEVEL = 0.9
 PER_VOLUME = 4000
 STEPS = 30
-RIDGE = 0.01  # on standardised features
+RIDGE = 0.3  # on standardised features: patients are few
+SHRINK = 0.005  # variance of the cycle error's logarithm, as if added between volumes: volumes are few
 FLOOR = 0.004  # added to errors, so that voxels right by chance do not rule the logarithm
 OUTER = 0.5  # percent of voxels at either end of a feature that are clipped
 LIMITS = {"intensity": (1.0, 1.0), "texture": (0.3, 0.3)}  # of the priors' tables
@@ -48,12 +51,13 @@ def priors(tables: Sequence[Residuals]) -> dict[str, Prior]:
     }
 
 
-def regression(tables: Sequence[Residuals], known: Mapping[str, Prior], *, seed: int = 0) -> Regression:
-    """Fit the expected absolute error.
+def regression(tables: Sequence[Residuals], known: Mapping[str, Prior], *, seed: int = 0) -> tuple[Regression, Level]:
+    """Fit the expected absolute error, and how it goes with a volume's cycle error.
 
     Likelihood of a Laplace distribution, whose scale is the expected absolute error, with an offset for each volume:
-    how bright a scanner makes the target is unknown, moves whole volumes, and is not what features can tell. Each
-    volume counts the same. Fisher scoring, whose matrix is the same in every step.
+    how bright a scanner makes the target is unknown, moves whole volumes, and is not what features can tell. The
+    offsets are what the level is fitted to. Each volume counts the same. Fisher scoring, whose matrix is the same in
+    every step.
 
     Parameters
     ----------
@@ -85,9 +89,20 @@ def regression(tables: Sequence[Residuals], known: Mapping[str, Prior], *, seed:
     weights = solution[:count] / spread
     bias = float(solution[count:].mean() - mean @ weights)
     fitted = Regression(low.astype(np.float32), high.astype(np.float32), weights.astype(np.float32), bias)
+    level = _level(tables, solution[count:])
     # The mean of the map is to be the mean error: the offsets of volumes are symmetric in the logarithm only.
-    gain = np.log(float((weight * error).sum()) / float((weight * fitted(measured)).sum()))
-    return Regression(fitted.low, fitted.high, fitted.weights, bias + float(gain))
+    factors = np.repeat([level(table.about["cycle"]) for table in tables], [len(index) for index in parts])
+    gain = np.log(float((weight * error).sum()) / float((weight * factors * fitted(measured)).sum()))
+    return Regression(fitted.low, fitted.high, fitted.weights, bias + float(gain)), level
+
+
+def _level(tables: Sequence[Residuals], offsets: NDArray[np.float64]) -> Level:
+    """The power of the cycle error that the volumes' offsets go with, by ridge regression; never below 0."""
+    cycle = np.log([table.about["cycle"] for table in tables])
+    apart = cycle - cycle.mean()
+    power = float(np.mean(apart * (offsets - offsets.mean())) / (cycle.var() + SHRINK))
+    seen = float(np.exp(cycle.min())), float(np.exp(cycle.max()))
+    return Level(float(np.exp(cycle.mean())), max(power, 0.0), seen)
 
 
 def _drawn(table: Residuals, seed: int, *, lesion: bool = True) -> NDArray[np.intp]:
@@ -125,19 +140,36 @@ def calibrate(tables: Sequence[Residuals]) -> Direction:
         predict = _predictor(rest)
         expected |= {id(table): predict(table) for table in tables if table.about["patient"] == patient}
     known = priors(tables)
-    fitted = regression(tables, known)
+    fitted, level = regression(tables, known)
     seen = [sharpness(texture_sums(table.features, table.drawn)) for table in tables]
     widths = quantiles(tables, [expected[id(table)] for table in tables])
-    return Direction(known, fitted, widths, (min(seen), max(seen)))
+    return Direction(known, fitted, widths, (min(seen), max(seen)), level)
 
 
 def _predictor(tables: Sequence[Residuals]) -> Callable[[Residuals], Values]:
     known = priors(tables)
-    fitted = regression(tables, known)
-    return lambda table: fitted(with_priors(table.features, known))
+    fitted, level = regression(tables, known)
+    direction = Direction(known, fitted, {}, (1.0, 1.0), level)
+    return lambda table: direction.expected(table.features, table.about["cycle"])
 
 
 def half_width(direction: Direction, table: Residuals) -> Values:
     """Half the width of the interval for the voxels of a table."""
     factors = np.array([direction.quantiles[name] for name in TISSUES], dtype=np.float32)
-    return direction.expected(table.features) * factors[table.tissue]
+    return direction.expected(table.features, table.about["cycle"]) * factors[table.tissue]
+
+
+def fitted_to_itself(table: Residuals) -> Values:
+    """Expected error by a fit to the volume's own true error, each half of the slices by the other half.
+
+    What these features can tell at most: the scanner, which a map does not know, is known to this one.
+    """
+    _, number = np.unique(table.place[:, 0], return_inverse=True)
+    half = number % 2 == 0
+    expected = np.empty(len(half), dtype=np.float32)
+    for known, asked in ((half, ~half), (~half, half)):
+        columns = {name: getattr(table, name)[known] for name in COLUMNS}
+        expected[asked] = _predictor([replace(table, candidates={}, **columns)])(
+            replace(table, features=table.features[asked])
+        )
+    return expected

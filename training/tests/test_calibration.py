@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,10 @@ def test_weights_count_like_copies() -> None:
 
 
 def table(subject: str, contrast: str, seed: int, count: int = 1500, brightness: float = 1.0) -> Residuals:
-    """Voxels whose error is Laplace about a scale that grows with the source's texture and the synthetic's value."""
+    """Voxels whose error is Laplace about a scale that grows with the source's texture and the synthetic's value.
+
+    And with the volume's `brightness`, whose square the cycle error goes with. Slices are at four heights.
+    """
     rng = np.random.default_rng(seed)
     measured = rng.random((count, len(NAMES))).astype(np.float32)
     measured[:, NAMES.index("source_texture")] *= 0.2
@@ -100,13 +104,14 @@ def table(subject: str, contrast: str, seed: int, count: int = 1500, brightness:
             "role": "unseen",
             "frame": "native",
             "slices": 3,
+            "cycle": 0.05 * brightness**2,
         },
         features=measured,
         error=error,
         reference=rng.random(count).astype(np.float32),
         reference_texture=(0.2 * rng.random(count)).astype(np.float32),
         tissue=rng.integers(0, 3, count),
-        place=rng.random((count, 3)).astype(np.float32),
+        place=np.column_stack([rng.integers(0, 4, count) / 4, rng.random((count, 2))]).astype(np.float32),
         drawn=np.arange(count) < count - 100,
         lesion=np.arange(count) >= count - 150,
         candidates={"gradient of source": rng.random(count).astype(np.float32)},
@@ -124,7 +129,7 @@ def test_the_fit_finds_the_scale_of_the_error(tables: list[Residuals]) -> None:
     own = [one for one in tables if one.about["contrast"] == "t1"]
     direction = calibration_fit.calibrate(own)
     unseen = table("D", "t1", 99)
-    expected = direction.expected(unseen.features)
+    expected = direction.expected(unseen.features, unseen.about["cycle"])
     truth = 0.02 * np.exp(
         6 * unseen.features[:, NAMES.index("source_texture")] + unseen.features[:, NAMES.index("synthetic")]
     )
@@ -133,6 +138,40 @@ def test_the_fit_finds_the_scale_of_the_error(tables: list[Residuals]) -> None:
     assert set(direction.quantiles) == set(reliability.TISSUES)
     # 90 % of an exponential distribution lie below 2.3 times its mean.
     assert np.mean(list(direction.quantiles.values())) == pytest.approx(2.3, abs=0.35)
+
+
+def test_the_level_of_a_volume_follows_its_cycle_error() -> None:
+    """Where errors go with the square root of the cycle error, the fit finds that; elsewhere, nothing."""
+    brightness = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+    own = [table(name, "t1", 5 * n, brightness=b) for n, (name, b) in enumerate(zip("ABCDEF", brightness, strict=True))]
+    level = calibration_fit.calibrate(own).level
+    assert level is not None
+    assert level.power == pytest.approx(0.5, abs=0.05)
+    unseen = table("G", "t1", 99, brightness=2.2)
+    direction = calibration_fit.calibrate(own)
+    told, untold = (direction.expected(unseen.features, cycle).mean() for cycle in (unseen.about["cycle"], None))
+    assert told == pytest.approx(unseen.error.mean(), rel=0.15)
+    assert untold < 0.7 * unseen.error.mean()
+    half = calibration_fit.half_width(direction, unseen)
+    assert coverage(unseen.error, half) == pytest.approx(0.9, abs=0.03)
+    shuffled = [replace(one, about={**one.about, "cycle": 0.05}) for one in own]
+    level = calibration_fit.calibrate(shuffled).level
+    assert level is not None
+    assert level.power == 0
+    falling = [replace(one, about={**one.about, "cycle": 1 / one.about["cycle"]}) for one in own]
+    level = calibration_fit.calibrate(falling).level
+    assert level is not None
+    assert level.power == 0  # a better way back never makes a map worse
+
+
+def test_a_map_fitted_to_the_volume_itself_sees_only_the_other_slices() -> None:
+    one = table("A", "t1", 3)
+    expected = calibration_fit.fitted_to_itself(one)
+    half = np.isin(one.place[:, 0], (0.0, 0.5))
+    other = replace(one, error=np.where(half, one.error * 7, one.error))
+    changed = calibration_fit.fitted_to_itself(other)
+    np.testing.assert_array_equal(changed[half], expected[half])
+    assert changed[~half].mean() == pytest.approx(7 * expected[~half].mean(), rel=0.1)
 
 
 def test_nothing_of_a_patient_is_used_for_that_patient(tables: list[Residuals]) -> None:
@@ -152,12 +191,14 @@ def test_cross_validated_scores_are_those_of_the_arrays(tables: list[Residuals])
     own = [one for one in tables if one.about["contrast"] == "t1"]
     direction = calibration_fit.calibrate([one for one in own if one.about["patient"] != "A"])
     left, drawn = own[0], own[0].drawn
-    expected, half = direction.expected(left.features), calibration_fit.half_width(direction, left)
+    expected = direction.expected(left.features, left.about["cycle"])
+    half = calibration_fit.half_width(direction, left)
     assert row["maps"][calibration.MAP]["spearman"] == pytest.approx(spearman(expected[drawn], left.error[drawn]))
     assert row["coverage"] == pytest.approx(coverage(left.error[drawn], half[drawn]))
     assert row["lesion"]["coverage"] == pytest.approx(coverage(left.error[left.lesion], half[left.lesion]))
     assert row["width"] == pytest.approx(2000 * half[drawn].mean(), rel=1e-5)
-    assert set(row["maps"]) >= {calibration.MAP, "predicted intensity", "mean error map", "gradient of source"}
+    named = {calibration.MAP, "predicted intensity", "mean error map", "gradient of source", "fitted to itself"}
+    assert set(row["maps"]) >= named
 
 
 def test_one_patient_is_too_few(tables: list[Residuals]) -> None:
@@ -232,9 +273,12 @@ def test_the_calibration_goes_into_the_card_and_the_weights_stay(
     assert after.card["reliability"]["scores"] == scores["summary"]
     own = [one for one in tables if one.about["contrast"] == "t2"]
     kept = reliability.of_card(after.card, "t2", "tiny")
+    fitted, cycle = calibration_fit.calibrate(own), own[0].about["cycle"]
     np.testing.assert_allclose(
-        kept.expected(own[0].features), calibration_fit.calibrate(own).expected(own[0].features), rtol=2e-2
+        kept.expected(own[0].features, cycle), fitted.expected(own[0].features, cycle), rtol=2e-2
     )
+    assert kept.level is not None
+    assert kept.level.power > 0
     assert checkpoint.load(model).card["reliability"] is None
 
 
@@ -260,5 +304,10 @@ def test_residuals_are_made_on_unseen_subjects_only(studies: Path, model: Path, 
         np.testing.assert_allclose(one.error, error, atol=1e-6)
         assert {"flip", "shift", "cycle error", "cycle error, noisy", "gradient of source"} <= set(one.candidates)
         assert one.about["cycle error psnr"] > 0
+        assert 0 < one.about["cycle"] < 1
+        # The mean around a voxel is the smoother of the two, and of the same size.
+        smooth = one.candidates[calibration_data.ORACLE][one.drawn]
+        assert smooth.mean() == pytest.approx(one.error[one.drawn].mean(), rel=0.1)
+        assert smooth.std() < one.error[one.drawn].std()
     with pytest.raises(TrainingError, match="trained on B"):
         calibration.collect([str(model)], studies, folder, subjects=["B"], device="cpu")

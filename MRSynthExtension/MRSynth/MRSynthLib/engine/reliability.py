@@ -1,8 +1,9 @@
 """How far off a synthetic volume is expected to be, voxel by voxel, and within what it lies with 90 % confidence.
 
-The expected absolute error is a small regression on what `reliability_features` measures; the interval is a multiple
-of it, found by conformal prediction for each tissue class. Both were fitted to volumes that the generator had not
-seen, by ``mrsynth-train calibrate``, and travel in the checkpoint's card under ``reliability``. See docs/trust.md.
+The expected absolute error is a small regression on what `reliability_features` measures, times the level of the whole
+volume (`reliability_level`); the interval is a multiple of it, found by conformal prediction for each tissue class. All
+were fitted to volumes that the generator had not seen, by ``mrsynth-train calibrate``, and travel in the checkpoint's
+card under ``reliability``. See docs/trust.md.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 from . import intensity
 from .errors import ModelError
 from .preparation import Prepared
-from .reliability_features import NAMES, Slices, features
+from .reliability_features import FIRST, NAMES, Slices, beside, features
+from .reliability_level import Level
 from .reliability_priors import Prior
 
 TISSUES = ("csf", "grey", "white")
 # Priors, with the two features each looks at; their values are further features.
 PRIORS = {"intensity": ("source", "synthetic"), "texture": ("source_texture", "synthetic_texture")}
-FEATURES = (*NAMES, *(f"{name}_prior" for name in PRIORS))
+LAST = tuple(f"{name}_prior" for name in PRIORS)
+FEATURES = (*NAMES, *LAST)
 VERSION = 1
 UNUSUAL = 1.15  # times outside of what the calibration has seen, a result is doubted as a whole
 CHUNK = 8  # slices at a time, for the memory's sake
@@ -52,20 +55,20 @@ class Regression:
     def __call__(self, measured: Array) -> Array:
         """Expected absolute error, shape (n,), of features of shape (n, features); the synthetic's 1.0 is 1."""
         logarithm = np.clip(measured, self.low, self.high) @ self.weights + np.float32(self.bias)
-        excess = np.maximum(measured[:, len(NAMES) :] / self.high[len(NAMES) :], 1).prod(axis=1)
+        excess = np.maximum(measured[:, -len(PRIORS) :] / self.high[-len(PRIORS) :], 1).prod(axis=1)
         return np.asarray(np.exp(logarithm) * excess, dtype=np.float32)
 
     @classmethod
-    def from_card(cls, entry: Mapping[str, Any]) -> Regression:
-        """The regression as the card has it; ValueError, KeyError or TypeError where it is none."""
+    def from_card(cls, entry: Mapping[str, Any], count: int) -> Regression:
+        """The regression on `count` features as the card has it; ValueError, KeyError or TypeError where it is none."""
         low, high, weights = (np.asarray(entry[name], dtype=np.float32) for name in ("low", "high", "weights"))
         shapes = [low.shape, high.shape, weights.shape]
-        if shapes != [(len(FEATURES),)] * 3:
+        if shapes != [(count,)] * 3:
             raise ValueError(f"the regression has shapes {shapes}")
         bias = float(entry["bias"])
         if not all(np.isfinite(numbers).all() for numbers in (low, high, weights, bias)):
             raise ValueError("the regression has numbers that are not finite")
-        if not (high[len(NAMES) :] > 0).all():
+        if not (high[-len(PRIORS) :] > 0).all():
             raise ValueError("the regression has priors that are never above 0")
         return cls(low, high, weights, bias)
 
@@ -89,18 +92,35 @@ class Direction:
         For each of `TISSUES`, half the width of the interval over the expected error.
     sharpness : tuple of 2 float
         Between what values `sharpness` was in the volumes of the calibration.
+    level : Level or None
+        None in calibrations of the first kind.
+    names : tuple of str
+        Of the features that the regression looks at, beside the priors: `NAMES`, or the first of them.
     """
 
     priors: Mapping[str, Prior]
     regression: Regression
     quantiles: Mapping[str, float]
     sharpness: tuple[float, float]
+    level: Level | None = None
+    names: tuple[str, ...] = NAMES
 
-    def expected(self, measured: Array) -> Array:
-        """Expected absolute error, shape (n,), of what `features` has measured, shape (n, len(NAMES))."""
-        return self.regression(with_priors(measured, self.priors))
+    def expected(self, measured: Array, cycle: float | None = None) -> Array:
+        """Expected absolute error, shape (n,).
 
-    def maps(self, prepared: Prepared, synthetic: Array) -> tuple[NDArray[np.int16], NDArray[np.int16], str]:
+        Parameters
+        ----------
+        measured : ndarray, shape (n, len(names))
+            By `features`.
+        cycle : float, optional
+            Cycle error of the whole volume, by `reliability_level.cycle_error`.
+        """
+        factor = self.level(cycle) if self.level else 1.0
+        return self.regression(with_priors(measured, self.priors)) * np.float32(factor)
+
+    def maps(
+        self, prepared: Prepared, synthetic: Array, cycle: float | None = None
+    ) -> tuple[NDArray[np.int16], NDArray[np.int16], str]:
         """Expected absolute error and half the width of the interval, on the volume's grid in output units.
 
         What speaks against the result as a whole comes with them, as a sentence or "".
@@ -111,6 +131,8 @@ class Direction:
             In axial slices.
         synthetic : ndarray, shape (slices, rows, columns)
             What was made of its slices.
+        cycle : float, optional
+            Cycle error of the whole volume; without it, the volume is taken for one like those of the calibration.
         """
         expected, half = np.zeros_like(synthetic), np.zeros_like(synthetic)
         slices = slices_of(prepared, synthetic)
@@ -123,8 +145,8 @@ class Direction:
             part = slices.part(chunk)
             if not part.inside.any():
                 continue
-            measured = features(part)
-            errors = self.expected(measured)
+            measured = features(part, self.names)
+            errors = self.expected(measured, cycle)
             expected[chunk][part.inside] = errors
             sums += texture_sums(measured, brain[chunk][part.inside])
             half[chunk][part.inside] = errors * factors[tissue(prepared, part, bounds)]
@@ -163,7 +185,8 @@ def of_card(card: Mapping[str, Any], source: str, checkpoint: str) -> Direction:
     if not entry:
         raise ModelError("model-reliability", f"The checkpoint '{checkpoint}' was not calibrated.", expected)
     try:
-        if entry["version"] != VERSION or tuple(entry["features"]) != FEATURES:
+        names = tuple(entry["features"])[: -len(PRIORS)]
+        if entry["version"] != VERSION or names not in (NAMES, FIRST) or tuple(entry["features"]) != (*names, *LAST):
             raise ValueError("it was made for another version of MRSynth")
         direction = entry["directions"][source]
         quantiles = {name: float(direction["quantiles"][name]) for name in TISSUES}
@@ -173,14 +196,16 @@ def of_card(card: Mapping[str, Any], source: str, checkpoint: str) -> Direction:
         low, high = (float(value) for value in direction["sharpness"])
         if not 0 < low <= high < np.inf:
             raise ValueError(f"the sharpness is from {low} to {high}")
-        return Direction(priors, Regression.from_card(direction["regression"]), quantiles, (low, high))
+        regression = Regression.from_card(direction["regression"], len(names) + len(PRIORS))
+        level = None if names == FIRST else Level.from_card(direction["level"])
+        return Direction(priors, regression, quantiles, (low, high), level, names)
     except (KeyError, TypeError, ValueError) as error:
         seen = f"The calibration of the checkpoint '{checkpoint}' cannot be used: {error}."
         raise ModelError("model-reliability", seen, expected) from error
 
 
 def with_priors(measured: Array, priors: Mapping[str, Prior]) -> Array:
-    """Features and the priors' values, shape (n, len(FEATURES))."""
+    """Features and the priors' values, with a column for each of `PRIORS` after the others."""
     pairs = {name: (NAMES.index(given), NAMES.index(made)) for name, (given, made) in PRIORS.items()}
     values = [priors[name](measured[:, given], measured[:, made]) for name, (given, made) in pairs.items()]
     return np.column_stack([measured, *values])
@@ -214,7 +239,8 @@ def slices_of(prepared: Prepared, synthetic: Array) -> Slices:
     filled = np.flatnonzero(inside.any(axis=(1, 2)))
     top = int(filled[-1]) if filled.size else 0
     below = (top - np.arange(len(inside), dtype=np.float32)) * np.float32(along.spacing)
-    return Slices(prepared.slices, synthetic, inside, below, (rows.spacing, columns.spacing))
+    pixel = rows.spacing, columns.spacing
+    return Slices(prepared.slices, synthetic, inside, below, pixel, beside(prepared.slices, along.spacing))
 
 
 def tissue_bounds(prepared: Prepared, synthetic: Array) -> NDArray[np.float64]:

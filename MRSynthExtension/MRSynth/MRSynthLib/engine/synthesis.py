@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checkpoint as checkpoints
-from . import devices, intensity, likeness, memory, reliability_summary
+from . import devices, intensity, likeness, memory, reliability_level, reliability_summary
 from . import reliability as reliabilities
 from .errors import DeviceError
 from .preparation import CONTRASTS, SURE, Prepared, Window, in_plane, other, prepare
@@ -208,17 +208,16 @@ class Synthesizer:
         if wanted.cycle:
             with run.timed("cycle"):
                 axial = job.views[0]
-                # What goes back is what the user gets: without the background that the result does not have either.
-                kept = synthetic * (axial.space.to_model(axial.inside.astype(np.float32)) > 0.5)
                 back = np.zeros_like(synthetic)
-                yield from self._passes(axial, kept, back, "cycle", start, span, run)
+                yield from self._passes(axial, _kept(axial, synthetic), back, "cycle", start, span, run)
 
         yield Progress(STAGES["restore"], "restore", 0.0)
         with run.timed("restore"):
             made = _made(job, unit, back)
         if job.calibration is not None:
             with run.timed("reliability"):
-                *maps, doubt = job.calibration.maps(job.views[0], synthetic)
+                cycle = yield from self._cycle_error(job, synthetic, back, run)
+                *maps, doubt = job.calibration.maps(job.views[0], synthetic, cycle)
                 expected, half = (volume.replaced(voxels) for voxels in maps)
                 trust = reliability_summary.trust(expected, job.views[0].brain)
                 made |= {"reliability": expected, "interval": half, "trust": trust}
@@ -226,6 +225,24 @@ class Synthesizer:
                 run.warnings.append(doubt)
                 yield Progress(STAGES["restore"], "restore", message=doubt)
         yield Progress(1.0, "restore", 0.0, result=self._result(job, wanted, run, made))
+
+    def _cycle_error(
+        self, job: _Job, synthetic: NDArray[np.float32], back: NDArray[np.float32] | None, run: _Run
+    ) -> Generator[Progress, None, float | None]:
+        """Mean |x - G(G(x))| in the brain of a few slices, where the calibration looks at it.
+
+        `back` is G(G(x)) where it was made of all slices; else these few go back now.
+        """
+        if job.calibration is None or job.calibration.level is None:
+            return None
+        axial = job.views[0]
+        brain = axial.space.to_model(axial.brain.astype(np.float32)) > 0.5
+        chosen = reliability_level.chosen(brain)
+        if back is None:
+            few, back = np.zeros_like(synthetic), np.zeros_like(synthetic)
+            few[chosen] = _kept(axial, synthetic)[chosen]
+            yield from self._passes(axial, few, back, "cycle", STAGES["restore"], 1 - STAGES["restore"], run)
+        return reliability_level.cycle_error(axial.slices[chosen], back[chosen], brain[chosen])
 
     def _job(self, volume: Volume, wanted: _Wanted, run: _Run) -> _Job:
         """Look at the volume, refuse what cannot be, and lay it out for the generator."""
@@ -338,6 +355,11 @@ class Synthesizer:
         self.device = replace(fallback, reason=f"{warning} {fallback.reason}")
         self._place()
         return warning
+
+
+def _kept(axial: Prepared, synthetic: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What goes back: what the user gets, without the background that the result does not have either."""
+    return synthetic * (axial.space.to_model(axial.inside.astype(np.float32)) > 0.5)
 
 
 def _combined(

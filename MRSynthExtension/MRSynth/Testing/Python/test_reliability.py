@@ -22,7 +22,8 @@ from MRSynthLib.engine.errors import ModelError
 from MRSynthLib.engine.files import read_volume, write_volume
 from MRSynthLib.engine.preparation import prepare
 from MRSynthLib.engine.reliability import FEATURES, TISSUES, Regression
-from MRSynthLib.engine.reliability_features import EDGE, NAMES, NEAR, Slices, box_sum, features
+from MRSynthLib.engine.reliability_features import EDGE, FIRST, NAMES, NEAR, Slices, beside, box_sum, features
+from MRSynthLib.engine.reliability_level import SLICES, Level, chosen
 from MRSynthLib.engine.reliability_priors import Prior
 from MRSynthLib.engine.reliability_summary import trust
 from MRSynthLib.engine.synthesis import Synthesizer
@@ -34,14 +35,18 @@ def flat_prior() -> dict[str, Any]:
     return {"given": 1.0, "made": 1.0, "table": [[0.1, 0.1], [0.1, 0.1]]}
 
 
-def calibration(bias: float = np.log(0.05)) -> dict[str, Any]:
-    """What a card holds: expected error exp(bias), brighter with the synthetic intensity; intervals twice that."""
+def calibration(bias: float = np.log(0.05), power: float = 0.0) -> dict[str, Any]:
+    """What a card holds: expected error exp(bias), brighter with the synthetic intensity; intervals twice that.
+
+    Times the volume's level, which is its cycle error over 0.1 to the power `power`.
+    """
     count = len(FEATURES)
     weights = [1.0 if name == "synthetic" else 0.0 for name in FEATURES]
     regression = {"low": [-1.0] * count, "high": [2.0] * count, "weights": weights, "bias": float(bias)}
     quantiles = dict(zip(TISSUES, (2.0, 2.5, 3.0), strict=True))
     priors = {name: flat_prior() for name in reliability.PRIORS}
     direction = {"priors": priors, "regression": regression, "quantiles": quantiles, "sharpness": [0.01, 100.0]}
+    direction["level"] = {"usual": 0.1, "power": power, "seen": [0.02, 0.8]}
     return {
         "version": reliability.VERSION,
         "level": 0.9,
@@ -88,7 +93,7 @@ def slices() -> Slices:
     source, synthetic = rng.random((2, 3, 24, 20)).astype(np.float32)
     inside = rng.random((3, 24, 20)) < 0.8
     below = np.array([60.0, 30.0, 0.0], dtype=np.float32)
-    return Slices(source, synthetic, inside, below, (1.0, 1.6))
+    return Slices(source, synthetic, inside, below, (1.0, 1.6), beside(source, 30.0))
 
 
 def test_box_sums_are_sums_over_boxes(slices: Slices) -> None:
@@ -110,19 +115,39 @@ def test_features_are_what_their_names_say(slices: Slices) -> None:
         wide = (n, slice(max(0, r - edge[0]), r + edge[0] + 1), slice(max(0, c - edge[1]), c + edge[1] + 1))
         found = dict(zip(NAMES, measured[row], strict=True))
         around = slices.source[box][slices.inside[box]].astype(np.float64)
+        made = slices.synthetic[box][slices.inside[box]].astype(np.float64)
+        own, down, up = (float(slices.source[m, r, c]) for m in (n, max(0, n - 1), min(2, n + 1)))
         area = np.prod([2 * reach + 1 for reach in edge])
         expected = {
             "source": slices.source[n, r, c],
             "synthetic": slices.synthetic[n, r, c],
             "source_contrast": slices.source[n, r, c] - around.mean(),
             "source_texture": around.std(),
-            "synthetic_texture": slices.synthetic[box][slices.inside[box]].astype(np.float64).std(),
+            "synthetic_texture": made.std(),
+            "likeness": np.mean((around - around.mean()) * (made - made.mean())) / (around.std() * made.std() + 3e-4),
+            "through": (abs(own - down) + abs(own - up)) / 2,
+            "bend": (down + up) / 2 - own,
             "edge": 1 - slices.inside[wide].sum() / area,
             "dark": 1 - slices.source[wide][slices.inside[wide]].sum(dtype=np.float64) / area,
             "below": slices.below[n] / 100,
         }
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, abs=2e-5), name
+
+
+def test_features_are_those_asked_for_and_chunks_tell_the_same(slices: Slices) -> None:
+    measured = features(slices)
+    np.testing.assert_array_equal(features(slices, FIRST), measured[:, : len(FIRST)])
+    parts = [features(slices.part(slice(first, first + 1))) for first in range(3)]
+    np.testing.assert_array_equal(np.concatenate(parts), measured)
+
+
+@pytest.mark.parametrize(("spacing", "step"), [(1.0, 3), (3.5, 1), (6.0, 1)])
+def test_above_and_below_are_3_mm_away_or_the_next_slice(spacing: float, step: int) -> None:
+    source = np.arange(8, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
+    down, up = (images[:, 0, 0] for images in beside(source, spacing))
+    assert down.tolist() == [max(0, n - step) for n in range(8)]
+    assert up.tolist() == [min(7, n + step) for n in range(8)]
 
 
 def test_a_prior_is_the_mean_distance_from_the_references() -> None:
@@ -151,8 +176,27 @@ def test_the_regression_is_its_formula_and_grows_beyond_what_was_seen() -> None:
     far[0], at_end = 7.0, row.copy()
     at_end[0] = 1.0
     assert regression(far[None])[0] == regression(at_end[None])[0]
-    again = Regression.from_card(json.loads(json.dumps(regression.to_card())))
+    again = Regression.from_card(json.loads(json.dumps(regression.to_card())), count)
     assert again(row[None])[0] == pytest.approx(regression(row[None])[0], rel=1e-5)
+
+
+def test_the_level_is_a_power_of_the_cycle_error_within_what_was_seen() -> None:
+    level = Level.from_card(json.loads(json.dumps(Level(0.1, 1.5, (0.05, 0.2)).to_card())))
+    assert level(None) == 1
+    assert level(0.1) == pytest.approx(1)
+    assert level(0.18) == pytest.approx(1.8**1.5)
+    assert level(9.0) == pytest.approx((1.15 * 0.2 / 0.1) ** 1.5)
+    assert level(0.0) == pytest.approx((0.05 / 1.15 / 0.1) ** 1.5)
+
+
+@pytest.mark.parametrize("count", [1, 5, 60])
+def test_few_slices_go_back_and_they_span_the_brain(count: int) -> None:
+    brain = np.zeros((70, 4, 4), bool)
+    brain[6 : 6 + count, 1, 2] = True
+    found = chosen(brain)
+    assert (found[0], found[-1]) == (6, 5 + count)
+    assert len(found) == min(count, SLICES)
+    assert not chosen(np.zeros((3, 4, 4), bool)).size
 
 
 def test_three_means_finds_the_bounds_between_three_tissues() -> None:
@@ -188,6 +232,60 @@ def test_the_map_lies_on_the_grid_of_the_source(name: str, calibrated: Path) -> 
     )
     for tissue, factor in ((fluid, 2.0), (grey, 2.5), (white, 3.0)):
         assert np.median(factors[tissue]) == pytest.approx(factor, abs=0.02)
+
+
+class Fading(nn.Module):
+    """In a generator's place: everything becomes half as bright, so that the cycle error is 3/4 of the source."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slices = 0
+
+    def forward(self, x: Tensor, window: object) -> Tensor:
+        self.slices += len(x)
+        return x / 2
+
+
+@pytest.mark.parametrize("cycle", [False, True])
+def test_a_worse_way_back_raises_the_whole_map(cycle: bool, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """By the power in the card, of the cycle error in the brain; a few slices go back, or all where asked for."""
+    card, volume, found = read_card(tiny_checkpoint), small_head(), {}
+    prepared = prepare(volume, "native", source="t1", target=None, mask=None, force=True)
+    error = 0.75 * float(prepared.source[prepared.brain].mean())
+    for power in (0.0, 1.0):
+        path = save_untrained(tmp_path / "m.safetensors", {**card, "reliability": calibration(np.log(0.02), power)})
+        generator = Fading()
+        result = one_thread(path, generator).synthesize(volume, source="t1", reliability=True, cycle=cycle)
+        assert result.reliability is not None
+        assert result.interval is not None
+        found[power] = result
+        made = int(prepared.slices.any(axis=(1, 2)).sum())
+        assert generator.slices <= (2 * made if cycle else made + SLICES)
+    inside = volume.voxels > 0
+    for name in ("reliability", "interval"):
+        usual, raised = (getattr(found[power], name).voxels[inside].astype(float) for power in (0.0, 1.0))
+        np.testing.assert_allclose(raised, usual * error / 0.1, rtol=0.03, atol=4)
+    assert np.array_equal(found[0.0].volume.voxels, found[1.0].volume.voxels)
+
+
+def test_a_calibration_of_the_first_kind_works_as_before(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """It looks at fewer features and at no way back."""
+    entry = calibration()
+    names = [*FIRST, *reliability.LAST]
+    entry["features"] = names
+    for direction in entry["directions"].values():
+        del direction["level"]
+        direction["regression"] |= {"low": [-1.0] * len(names), "high": [2.0] * len(names)}
+        direction["regression"]["weights"] = [1.0 if name == "synthetic" else 0.0 for name in names]
+    path = save_untrained(tmp_path / "m.safetensors", {**read_card(tiny_checkpoint), "reliability": entry})
+    volume, generator = small_head(), Fading()
+    result = one_thread(path, generator).synthesize(volume, source="t1", reliability=True)
+    assert result.reliability is not None
+    inside = volume.voxels > 0
+    expected = 50 * np.exp(result.volume.voxels[inside] / 1000)
+    np.testing.assert_allclose(result.reliability.voxels[inside], expected, atol=0.6)
+    prepared = prepare(volume, "native", source="t1", target=None, mask=None, force=True)
+    assert generator.slices == prepared.slices.any(axis=(1, 2)).sum()
 
 
 def test_the_synthetic_volume_is_the_same_with_and_without_a_map(calibrated: Path) -> None:
@@ -230,6 +328,10 @@ def broken(change: str) -> Any:
         direction["regression"]["weights"] = [1.0, 2.0]
     elif change == "no interval":
         direction["quantiles"]["grey"] = float("inf")
+    elif change == "no level":
+        del direction["level"]
+    elif change == "odd level":
+        direction["level"]["usual"] = 0.0
     elif change == "no sharpness":
         direction["sharpness"] = [0.0, 1.0]
     elif change == "no prior":
@@ -248,6 +350,8 @@ def broken(change: str) -> Any:
         "no interval",
         "no prior",
         "no sharpness",
+        "no level",
+        "odd level",
     ],
 )
 def test_a_calibration_that_cannot_be_used_is_refused(change: str, tiny_checkpoint: Path) -> None:
