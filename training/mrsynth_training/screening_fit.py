@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from MRSynthLib.engine.screening_contrast import features
+from MRSynthLib.engine.screening_contrast import Brain, brain_of
 from MRSynthLib.engine.screening_copy import Copy
+from MRSynthLib.engine.screening_field import flattened
 from MRSynthLib.engine.screening_model import CLASSES, KINDS, Model
 from MRSynthLib.engine.screening_pose import AS_SAID, laid, normalised
 
@@ -36,8 +37,7 @@ class Sample:
         't1', 't2', 'flair', 'pd' or 't1c'.
     outline, grey : ndarray (24, shifts, N)
         See `screening_pose.laid`.
-    numbers : ndarray (F,) or None
-        See `screening_contrast.features`.
+    brain : screening_contrast.Brain or None
     skull_stripped : bool
     """
 
@@ -45,15 +45,16 @@ class Sample:
     contrast: str
     outline: Array
     grey: Array
-    numbers: Array | None
+    brain: Brain | None
     skull_stripped: bool
 
 
 def sample(group: str, contrast: str, copy: Copy) -> Sample:
     """What fitting needs of a volume."""
-    seen = features(copy, copy.depth())
+    depth = copy.depth()
+    level, flat = (flattened(copy, depth, order)[0] for order in (1, 2))
     outline, grey = (np.asarray(array, np.float16) for array in laid(copy))
-    return Sample(group, contrast, outline, grey, None if seen is None else seen[0], copy.skull_stripped)
+    return Sample(group, contrast, outline, grey, brain_of(level, flat, depth), copy.skull_stripped)
 
 
 def fitted(samples: Sequence[Sample]) -> Model:
@@ -115,8 +116,8 @@ def _counts(samples: Sequence[Sample]) -> dict[str, int]:
 
 def _regression(samples: Sequence[Sample]) -> tuple[Array, Array, Array]:
     """Centre, width and weights of the multinomial regression of contrast; all classes of all groups weigh the same."""
-    known = [each for each in samples if each.numbers is not None and _class(each.contrast) in CLASSES]
-    numbers = np.array([each.numbers for each in known], np.float64)
+    known = [each for each in samples if each.brain is not None and _class(each.contrast) in CLASSES]
+    numbers = np.array([each.brain.numbers() for each in known if each.brain], np.float64)
     centre, width = numbers.mean(axis=0), numbers.std(axis=0) + 1e-6
     terms = np.c_[np.clip((numbers - centre) / width, -4, 4), np.ones(len(known))]
     keys = [(each.group, _class(each.contrast)) for each in known]

@@ -20,12 +20,12 @@ from mrsynth_training.errors import TrainingError
 from mrsynth_training.phantom_anatomy import bent, brats_grid, sampled
 from mrsynth_training.screening_fit import Sample, fitted, sample
 from mrsynth_training.screening_others import OTHERS, ct_head
-from mrsynth_training.screening_variants import VARIANTS, resampled
+from mrsynth_training.screening_variants import VARIANTS, bright_for_dark, resampled
 from MRSynthLib.engine import screening, screening_object, screening_pose
 from MRSynthLib.engine.checks import checked
 from MRSynthLib.engine.files import read_volume
-from MRSynthLib.engine.screening_contrast import Contrast, classified
-from MRSynthLib.engine.screening_copy import Copy, copied
+from MRSynthLib.engine.screening_contrast import Contrast, classified, turned_over
+from MRSynthLib.engine.screening_copy import copied
 from MRSynthLib.engine.screening_model import Model
 from MRSynthLib.engine.volume import Volume
 
@@ -33,18 +33,17 @@ FILES = ("t1", "t2", "flair", "t1c")
 FINEST = 2.0  # mm, of variants: what is looked at is coarser
 PHANTOM = "phantom"
 CT_KINDS = ("hounsfield", "offset", "window", "bone")
-AS_ACQUIRED = "as acquired"
+AS_ACQUIRED, OVER = "as acquired", "turned over"
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A volume to judge: what it is, and all of it that screening looks at."""
+    """A volume to judge: what it is, and what was found that does not rest on the model."""
 
     name: str
     variant: str
     sample: Sample
-    copy: Copy
-    refused: tuple[str, ...]  # by what does not rest on the model
+    refused: tuple[str, ...]
     judged: bool
 
 
@@ -81,10 +80,10 @@ def study(
         raise TrainingError(f"{data} holds volumes of {len(groups)} patients", "at least two", "Give another folder")
     judged = []
     for group in [*groups, PHANTOM]:
-        model = fitted([item.sample for item in items if item.sample.group != group])
+        model = fitted([item.sample for item in items if item.sample.group != group and item.variant != OVER])
         judged += [_judged(item, model) for item in items if item.sample.group == group]
         report(f"{group} judged after {time.perf_counter() - begin:.0f} s")
-    model = fitted([item.sample for item in items])
+    model = fitted([item.sample for item in items if item.variant != OVER])
     strangers = [_judged(item, model) for item in _others(others)]
     return {"volumes": judged, "others": strangers, "summary": summary(judged, strangers)}, model
 
@@ -97,6 +96,8 @@ def _real(data: Path, report: Callable[[str], None]) -> Iterator[Item]:
                 volume = read_volume(file)
                 yield _item(folder.name, contrast, AS_ACQUIRED, volume)
                 yield from _varied(folder.name, contrast, volume, list(VARIANTS))
+                if contrast in ("t1", "t2"):
+                    yield _item(folder.name, contrast, OVER, bright_for_dark(volume))
         report(f"{folder.name} read")
 
 
@@ -132,11 +133,12 @@ def _item(name: str, contrast: str, variant: str, volume: Volume) -> Item:
     group = PHANTOM if name.startswith(PHANTOM) else name.split("_")[0]
     volume, _ = checked(volume)
     copy = copied(volume, screening.look(volume))
+    depth = copy.depth()
     judged = screening_object.judged(copy)
     found = screening_object.findings(volume, copy, match=1.0)
-    found += screening_object.tissue(copy, copy.depth()) if judged else []
+    found += screening_object.tissue(copy, depth) if judged else []
     refused = tuple(finding.text for finding in found if finding.level == "refuse")
-    return Item(name, variant, sample(group, contrast, copy), copy, refused, judged)
+    return Item(name, variant, sample(group, contrast, copy), refused, judged)
 
 
 def _judged(item: Item, model: Model) -> dict[str, Any]:
@@ -145,7 +147,11 @@ def _judged(item: Item, model: Model) -> dict[str, Any]:
     outline, grey = (np.asarray(array, np.float32) for array in (each.outline, each.grey))
     score, match, upright = screening_pose.scores(outline, grey, each.skull_stripped, model)
     unlike = item.judged and float(match.max()) < screening_object.LEAST_MATCH
-    seen = classified(item.copy, item.copy.depth(), model) or Contrast("other", 0.0, "too little brain")
+    seen = Contrast("other", 0.0, "too little brain")
+    over: list[str] = []
+    if each.brain is not None:
+        seen = classified(each.brain, each.skull_stripped, model)
+        over = [finding.level for finding in turned_over(each.brain)]
     turned = [item.judged and _refused_way(score, upright, way) for way in range(len(score))]
     way = turned.pop(screening_pose.AS_SAID)
     return {
@@ -158,6 +164,7 @@ def _judged(item: Item, model: Model) -> dict[str, Any]:
         "reasons": list(item.refused),
         "match": round(float(match.max()), 3),
         "wrong_way": bool(way),
+        "turned_over": over[0] if over else "",
         "wrong_ways_refused": round(float(np.mean(turned)), 4),
     }
 
@@ -172,6 +179,8 @@ def _refused_way(score: np.ndarray, upright: np.ndarray, way: int) -> bool:
 def summary(judged: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Shares of what is right, from 0 to 1, and how many they are of."""
     real = [each for each in judged if not each["study"].startswith(PHANTOM)]
+    over = [each for each in real if each["variant"] == OVER]
+    real = [each for each in real if each["variant"] != OVER]
     parts = {
         "as acquired": [each for each in real if each["variant"] == AS_ACQUIRED],
         "variants": [each for each in real if each["variant"] != AS_ACQUIRED],
@@ -186,6 +195,15 @@ def summary(judged: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) 
             "t1_or_t2_refused": _share(_refused(e) for e in part if e["contrast"] in ("t1", "t2")),
             "wrong_ways_refused": float(np.mean([each["wrong_ways_refused"] for each in part])) if part else None,
         }
+    found["turned over, bright for dark"] = {
+        "volumes": len(over),
+        **{
+            f"{contrast} {level}": _share(_refused(e) if level == "refused" else bool(e["turned_over"]) for e in part)
+            for contrast in ("t1", "t2")
+            for part in [[each for each in over if each["contrast"] == contrast]]
+            for level in ("refused", "noticed")
+        },
+    }
     kinds = sorted({each["study"] for each in others})
     found["no brain MR refused"] = {
         "volumes": len(others),
@@ -197,7 +215,7 @@ def summary(judged: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) 
 
 def _refused(judged: dict[str, Any]) -> bool:
     other = judged["seen"] in ("flair", "pd", "other") and judged["confidence"] >= screening.SURE
-    return bool(judged["no_brain"] or judged["wrong_way"] or other)
+    return bool(judged["no_brain"] or judged["wrong_way"] or other or judged["turned_over"] == "refuse")
 
 
 def _share(right: Iterator[bool] | Any) -> float | None:

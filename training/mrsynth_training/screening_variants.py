@@ -1,6 +1,6 @@
 """A volume as other scanners and other hands would have left it: what screening has to cope with.
 
-Variants keep what the volume is: its contrast, and which way up it lies.
+Variants keep what the volume is: its contrast, and which way up it lies; all but `bright_for_dark`.
 """
 
 from __future__ import annotations
@@ -107,6 +107,13 @@ def mixed(volume: Volume, rng: Rng) -> Volume:
         if rng.random() < 0.4:
             volume = change(volume, rng)
     return volume
+
+
+def bright_for_dark(volume: Volume) -> Volume:
+    """Turned over between 0 and the 99.5th percentile, as nothing real is; 0 stays."""
+    top = float(np.percentile(volume.voxels[volume.voxels > 0], 99.5))
+    turned_over = np.maximum(top - np.minimum(volume.voxels, top), 1)
+    return volume.replaced(np.where(volume.voxels > 0, turned_over, 0).astype(np.float32))
 
 
 VARIANTS: dict[str, Variant] = {

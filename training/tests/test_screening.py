@@ -11,8 +11,8 @@ from mrsynth_training import phantom
 from mrsynth_training.phantom_anatomy import bent, brats_grid, sampled
 from mrsynth_training.screening_fit import Sample, fitted, sample
 from mrsynth_training.screening_others import OTHERS, ct_head
-from mrsynth_training.screening_study import AS_ACQUIRED, _refused_way, summary
-from mrsynth_training.screening_variants import VARIANTS
+from mrsynth_training.screening_study import AS_ACQUIRED, OVER, _refused_way, summary
+from mrsynth_training.screening_variants import VARIANTS, bright_for_dark
 from MRSynthLib.engine import screening, screening_model, screening_pose
 from MRSynthLib.engine.screening_contrast import classified
 from MRSynthLib.engine.screening_copy import copied
@@ -47,11 +47,10 @@ def test_another_patient_is_known_by_the_fitted_numbers(
 ) -> None:
     for name in CONTRASTS:
         volume = getattr(patients[-1], name)
-        copy = copied(volume, screening.look(volume))
-        seen = classified(copy, copy.depth(), model)
-        assert seen is not None
-        assert seen.name == name
-        found = screening_pose.position(copy, model)
+        known = _sample("new", name, volume)
+        assert known.brain is not None
+        assert classified(known.brain, known.skull_stripped, model).name == name
+        found = screening_pose.position(copied(volume, screening.look(volume)), model)
         assert found.way == screening_pose.WAYS[screening_pose.AS_SAID]
         assert found.margin < 0
 
@@ -79,6 +78,13 @@ def test_variants_stay_what_they_are(patients: list[phantom.Phantom]) -> None:
         assert (seen.contrast, seen.verdict != "refuse") == ("t2", True), name
 
 
+def test_a_t1_turned_over_is_refused_and_a_t2_is_not_noticed(patients: list[phantom.Phantom]) -> None:
+    seen = screening.screen(bright_for_dark(patients[0].t1))
+    assert seen.verdict == "refuse"
+    assert "bright for dark" in seen.reasons[1]
+    assert "bright for dark" not in " ".join(screening.screen(bright_for_dark(patients[0].t2)).reasons)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in OTHERS if kind != "thing"])
 def test_other_things_are_refused(kind: str) -> None:
     assert screening.screen(OTHERS[kind](np.random.default_rng(1234))).verdict == "refuse"
@@ -93,7 +99,7 @@ def test_ct_is_refused(kind: str) -> None:
 
 def test_the_summary_counts_what_is_right() -> None:
     def judged(study: str, contrast: str, seen: str, **more: object) -> dict[str, object]:
-        usual = {"variant": AS_ACQUIRED, "confidence": 0.95, "no_brain": False, "wrong_way": False}
+        usual = {"variant": AS_ACQUIRED, "confidence": 0.95, "no_brain": False, "wrong_way": False, "turned_over": ""}
         return {"study": study, "contrast": contrast, "seen": seen, "wrong_ways_refused": 1.0, **usual, **more}
 
     found = summary(
@@ -101,6 +107,8 @@ def test_the_summary_counts_what_is_right() -> None:
             judged("A", "t1", "t1"),
             judged("A", "t2", "flair"),
             judged("B", "flair", "flair", variant="noise"),
+            judged("A", "t1", "t2", variant=OVER, turned_over="refuse"),
+            judged("B", "t1", "t2", variant=OVER, turned_over="warn"),
             judged("phantom 0", "t1", "t1"),
         ],
         [judged("limb", "other", "t1", no_brain=True), judged("limb", "other", "t1"), judged("noise", "other", "t1")],
@@ -108,5 +116,7 @@ def test_the_summary_counts_what_is_right() -> None:
     assert (found["as acquired"]["volumes"], found["variants"]["volumes"], found["phantoms"]["volumes"]) == (2, 1, 1)
     assert (found["as acquired"]["contrast"], found["as acquired"]["t1_or_t2_refused"]) == (0.5, 0.5)
     assert found["as acquired"]["t1c"] is None
+    over = found["turned over, bright for dark"]
+    assert (over["t1 refused"], over["t1 noticed"], over["t2 refused"]) == (0.5, 1.0, None)
     assert found["no brain MR refused"]["limb"] == 0.5
     assert found["no brain MR refused"]["all"] == pytest.approx(1 / 3)

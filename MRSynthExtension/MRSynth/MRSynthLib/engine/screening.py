@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import screening_contrast, screening_object, screening_pose, screening_quality, screening_tags
+from . import screening_contrast, screening_field, screening_object, screening_pose, screening_quality, screening_tags
 from .screening_contrast import Contrast, contrast_of_tags, guess_contrast
-from .screening_copy import Array, Copy, copied
+from .screening_copy import copied
 from .screening_findings import Finding, verdict
 from .screening_head import Look, Mask, look, without_background
 from .screening_mask import brain_mask, mask_on_grid
@@ -115,9 +115,15 @@ def screen(volume: Volume, seen: Look | None = None, brain: Mask | None = None) 
         return Screening("other", "refuse", reasons, 0.99, seen.skull_stripped, tuple(_gravest_first(found)))
     if judged:
         found += screening_pose.findings(position)
-    contrast = _contrast(volume, seen.brain if brain is None else brain, within, depth)
+    level, _ = screening_field.flattened(within, depth, order=1)
+    flat, field = screening_field.flattened(within, depth)
+    bright = screening_contrast.brain_of(level, flat, depth)
+    image = screening_contrast.classified(bright, flat.skull_stripped) if bright else None
+    contrast = screening_tags.weighting_of_tags(volume.metadata) or image
+    contrast = contrast or guess_contrast(volume, seen.brain if brain is None else brain)
     found += _about_contrast(contrast)
-    found += screening_quality.findings(volume, seen, within, depth)
+    found += screening_contrast.turned_over(bright) if bright else []
+    found += screening_quality.findings(volume, seen, field)
     found = _gravest_first(found)
     return Screening(
         contrast=contrast.name,
@@ -127,15 +133,6 @@ def screen(volume: Volume, seen: Look | None = None, brain: Mask | None = None) 
         skull_stripped=seen.skull_stripped,
         findings=tuple(found),
         source=contrast.as_source(),
-    )
-
-
-def _contrast(volume: Volume, brain: Mask, copy: Copy, depth: Array) -> Contrast:
-    """By the tags where they tell, else by the image."""
-    return (
-        screening_tags.weighting_of_tags(volume.metadata)
-        or screening_contrast.classified(copy, depth)
-        or guess_contrast(volume, brain)
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .screening_copy import CELL, Array, Copy
+from .screening_findings import Finding
 from .screening_head import Mask
 from .screening_model import CLASSES, Model, shipped
 from .volume import Volume
@@ -18,20 +19,14 @@ T1_T2_SURE = 0.10
 
 SKULL = 13.0  # mm of scalp and skull over the brain of a whole head
 HEIGHT = 85.0  # mm below the top of the brain that is looked at; further down lie fat and vessels of the skull base
-FEATURES = (
-    "5th over 10th percentile",
-    "10th percentile",
-    "25th percentile",
-    "75th percentile",
-    "90th percentile",
-    "outer over middle brain",
-    "bright part of outer over that of middle brain",
-    "innermost over middle brain",
-)
 LEAST_CELLS = 300
 FLAIR = CLASSES.index("flair")
 FLAIR_SURE = 0.6  # below it, T1 is said: it is what is given to MRSynth far more often, and FLAIR is near to it
 AGENT = 0.09  # logarithm of the 99.9th over the 99th percentile; of plain T1 without skull up to 0.06
+# 10th and 90th percentile, logarithms: all T2 lie above -0.37, altered ones too, and T1 below so much have no such top.
+# T1 turned over lie at -0.48 or below.
+DARK, TOO_DARK, BRIGHT = -0.42, -0.55, 0.33
+SURELY_AGENT = 0.2  # of FLAIR with bright lesions up to 0.17
 
 
 @dataclass(frozen=True)
@@ -93,64 +88,119 @@ def guess_contrast(volume: Volume, brain: Mask) -> Contrast:
     return Contrast(name, confidence, f"median brain is {ratio:.2f} of its 99.5th percentile")
 
 
-def features(copy: Copy, depth: Array) -> tuple[Array, float] | None:
+@dataclass(frozen=True, eq=False)
+class Brightness:
     """How bright the parts of brain are, as logarithms over its median.
+
+    Outer brain is 3 to 10 mm deep (cortex), middle 12 to 26 (white matter), innermost further in.
+
+    Attributes
+    ----------
+    p5, p10, p25, p75, p90 : float
+        Percentiles of brain.
+    outer, bright_outer, inner : float
+        Medians of outer and innermost brain less that of middle brain, and the 90th percentiles of the first two.
+    tail : float
+        The 99.9th less the 99th percentile more than 8 mm deep: enhancing vessels and lesions are small and bright.
+    """
+
+    p5: float
+    p10: float
+    p25: float
+    p75: float
+    p90: float
+    outer: float
+    bright_outer: float
+    inner: float
+    tail: float
+
+    def numbers(self) -> Array:
+        """Logarithm of the width of the distribution, and all else over that width, as scanners differ in it; (8,)."""
+        width = max(self.p90 - self.p10, 1e-3)
+        found = (self.p5, self.p25, self.p75, self.p25 + self.p75, self.outer, self.bright_outer, self.inner)
+        return np.array([np.log(width), *(each / width for each in found)], np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """How bright brain is without the tilt of its bias field, and without all of that; see `screening_field`."""
+
+    level: Brightness
+    flat: Brightness
+
+    def numbers(self) -> Array:
+        """What the regression takes, (16,)."""
+        return np.concatenate([self.level.numbers(), self.flat.numbers()])
+
+
+def brain_of(level: Copy, flat: Copy, depth: Array) -> Brain | None:
+    """How bright brain is; None where there is too little to tell.
 
     Parameters
     ----------
-    copy : Copy
+    level, flat : Copy
+        Without the tilt of the bias field, and without all of it.
     depth : ndarray
-        Of the copy.
-
-    Returns
-    -------
-    features : ndarray (8,)
-        See `FEATURES`. Outer brain is 3 to 10 mm deep (cortex), middle 12 to 26 (white matter), innermost further in.
-    tail : float
-        The 99.9th over the 99th percentile more than 8 mm deep: enhancing vessels and lesions are small and bright.
-    None
-        Where there is too little brain to tell.
+        Of both copies.
     """
+    first, second = brightness(level, depth), brightness(flat, depth)
+    return Brain(first, second) if first and second else None
+
+
+def brightness(copy: Copy, depth: Array) -> Brightness | None:
+    """How bright the parts of brain are in a copy; None where there is too little brain to tell."""
     depth = depth - np.float32(0 if copy.skull_stripped else SKULL)
     levels = np.flatnonzero((depth > 0).any(axis=(0, 1)))
     if not levels.size:
         return None
     depth[:, :, : max(0, int(levels[-1]) - int(HEIGHT / CELL))] = -1
-    whole = copy.share > 0.99
-    brain = whole & (depth > 3)
+    brain = (copy.share > 0.99) & (depth > 3)
     outer, middle, inner = brain & (depth < 10), brain & (depth >= 12) & (depth < 26), brain & (depth >= 26)
     if min(brain.sum() / 3, outer.sum(), middle.sum(), inner.sum()) < LEAST_CELLS / 3:
         return None
     scaled = np.log(np.maximum(copy.signal / np.median(copy.signal[brain]), 0.02))
-    p5, p10, p25, p75, p90 = np.percentile(scaled[brain], (5, 10, 25, 75, 90))
     (outer_50, outer_90), (middle_50, middle_90) = (np.percentile(scaled[part], (50, 90)) for part in (outer, middle))
+    inner_50 = np.median(scaled[inner])
     p99, p999 = np.percentile(scaled[brain & (depth > 8)], (99, 99.9))
-    found = (p5 - p10, p10, p25, p75, p90, outer_50 - middle_50, outer_90 - middle_90,
-             np.median(scaled[inner]) - middle_50)  # fmt: skip
-    return np.array(found, np.float32), float(p999 - p99)
+    found = (*np.percentile(scaled[brain], (5, 10, 25, 75, 90)), outer_50 - middle_50, outer_90 - middle_90,
+             inner_50 - middle_50, p999 - p99)  # fmt: skip
+    return Brightness(*(float(each) for each in found))
 
 
-def classified(copy: Copy, depth: Array, model: Model | None = None) -> Contrast | None:
-    """T1, T2, FLAIR or, without skull, contrast-enhanced T1, by the image; None where there is too little brain.
+def classified(seen: Brain, skull_stripped: bool, model: Model | None = None) -> Contrast:
+    """T1, T2, FLAIR or, without skull, contrast-enhanced T1, by the image.
 
-    A multinomial regression on `features`; contrast agent by one number, as only two such volumes were at hand.
+    A multinomial regression on `Brain.numbers`; contrast agent by one number, as only two such volumes were at hand.
     """
-    seen = features(copy, depth)
-    if seen is None:
-        return None
-    numbers, tail = seen
     model = model or shipped()
-    terms = np.append(np.clip((numbers - model.centre) / model.width, -4, 4), 1)
+    terms = np.append(np.clip((seen.numbers() - model.centre) / model.width, -4, 4), 1)
     likely = np.exp(terms @ model.weights - (terms @ model.weights).max())
     likely /= likely.sum()
     wanted = likely.copy()
-    if wanted[FLAIR] < FLAIR_SURE:
+    if wanted[FLAIR] < FLAIR_SURE or (skull_stripped and seen.flat.tail > SURELY_AGENT):
         wanted[FLAIR] = 0
     best = int(np.argmax(wanted))
     name, confidence, t2 = CLASSES[best], float(likely[best]), float(likely[CLASSES.index("t2")])
-    low, high = np.exp(numbers[[2, 4]])
+    if name == "t1" and skull_stripped and seen.flat.tail > AGENT:
+        reason = f"its brightest thousandth is {np.exp(seen.flat.tail):.2f} times as bright as its brightest hundredth"
+        return Contrast("t1c", confidence, reason, t2)
+    low, high = np.exp((seen.flat.p25, seen.flat.p90))
     reason = f"the darker quarter of brain is below {low:.2f} of its median, the brightest tenth above {high:.2f}"
-    if name == "t1" and copy.skull_stripped and tail > AGENT:
-        seen_agent = f"its brightest thousandth is {np.exp(tail):.2f} times as bright as its brightest hundredth"
-        return Contrast("t1c", confidence, seen_agent, t2)
     return Contrast(name, confidence, reason, t2)
+
+
+def turned_over(seen: Brain) -> list[Finding]:
+    """What says that bright is dark in it, as in a T1 turned over, whatever contrast that looks like.
+
+    White matter is the brightest tissue of T1, bright alike. Turned over it reaches down to 0, fluid is bright, and
+    brain spreads as it does in no contrast: in T2 the darkest tissue is dark alike, and in T1 the brightest is bright
+    alike. A T2 turned over is not noticed: it spreads as T1 does.
+    """
+    low, high = seen.level.p10, seen.level.p90
+    if low > DARK or high < BRIGHT:
+        return []
+    text = (
+        "It looks turned over, bright for dark: "
+        f"a tenth of brain is below {np.exp(low):.2f} of its median, a tenth above {np.exp(high):.2f}."
+    )
+    return [Finding("refuse" if low < TOO_DARK else "warn", text)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .screening_copy import Array, Copy
 from .screening_findings import Finding
 from .screening_head import Look, Mask
 from .volume import Volume
@@ -12,13 +11,13 @@ from .volume import Volume
 CUT = {True: 0.35, False: 0.5}  # skull-stripped or not: more of the largest section at an end, and brain is cut
 SIDES = (("left", "right"), ("back", "front"), ("bottom", "top"))
 THICK = 6.5  # mm
-FIELD = 1.9  # brightest over darkest part of the fitted field
+FIELD = 1.9  # brightest over darkest part of the fitted field; see `screening_field`
 NOISE = 0.16  # standard deviation over the median of brain
 GHOST = 0.06  # mean of the air beside the head above that in the corners, over the median of brain
 
 
-def findings(volume: Volume, seen: Look, copy: Copy, depth: Array) -> list[Finding]:
-    """What the user should know about the quality of the images."""
+def findings(volume: Volume, seen: Look, field: float) -> list[Finding]:
+    """What the user should know about the quality of the images; `field` as `screening_field.flattened` gives it."""
     found = [
         *cut_off(volume, seen),
         *empty_slices(volume, seen.foreground),
@@ -27,7 +26,6 @@ def findings(volume: Volume, seen: Look, copy: Copy, depth: Array) -> list[Findi
     thickest = max(volume.spacing)
     if thickest > THICK:
         found.append(f"Slices are {thickest:.1f} mm thick: small things are lost between them.")
-    field = bias(copy, depth)
     if field > FIELD:
         found.append(f"The bias field is strong: one side of the brain is {field:.1f} times as bright as the other.")
     sigma = noise(volume, seen.brain)
@@ -63,23 +61,6 @@ def empty_slices(volume: Volume, foreground: Mask) -> list[str]:
         there = np.flatnonzero(filled)
         lost = max(lost, int(there[-1] - there[0] + 1 - len(there)))
     return [f"{lost} of the slices within the head {'is' if lost == 1 else 'are'} empty."] if lost else []
-
-
-def bias(copy: Copy, depth: Array) -> float:
-    """Brightest over darkest part of a quadratic field through the logarithm of brain: 1 where there is none."""
-    inside = (depth > (6.0 if copy.skull_stripped else 22.0)) & (copy.signal > 0.3) & (copy.signal < 3)
-    if inside.sum() < 500:
-        return 1.0
-    x, y, z = ((n - n.mean()) / (np.abs(n - n.mean()).max() or 1.0) for n in map(np.float64, np.nonzero(inside)))
-    terms = np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], axis=1)
-    logs = np.log(copy.signal[inside])
-    factors, *_ = np.linalg.lstsq(terms, logs, rcond=None)
-    for _ in range(3):  # fluid and lesions are no part of the field
-        off = logs - terms @ factors
-        kept = np.abs(off) < 1.5 * np.std(off)
-        factors, *_ = np.linalg.lstsq(terms[kept], logs[kept], rcond=None)
-    low, high = np.percentile(terms @ factors, (5, 95))
-    return float(np.exp(high - low))
 
 
 def noise(volume: Volume, brain: Mask) -> float:
