@@ -6,22 +6,35 @@ and its results are the plain one's, up to the rounding of sums in another order
 1. *A 3x3 convolution of [upsampled x, skip]* is one of x plus one of the skip, and that of the upsampled x is a
    transposed convolution of x, 4x4 with stride 2: four products per pixel and channel in place of nine, and no joined
    features to write, read and differentiate.
+2. *ReLU of a norm* is written over its input, which no gradient needs.
 """
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from MRSynthLib.engine.generators import ConvNorm, DenseUNet
+from MRSynthLib.engine.generators import ConvNorm, DenseUNet, Transition
 
 
 def faster(module: nn.Module) -> nn.Module:
     """The module itself, with every DenseU-net in it in the form for training on a CPU, where there is one for it."""
-    for part in module.modules():
-        if type(part) is DenseUNet and isinstance(part.upsampling, nn.Upsample) and part.upsampling.mode == "nearest":
-            part.__class__ = TrainedDenseUNet
+    for net in module.modules():
+        if type(net) is DenseUNet and isinstance(net.upsampling, nn.Upsample) and net.upsampling.mode == "nearest":
+            net.__class__ = TrainedDenseUNet
+            for part in net.modules():
+                if isinstance(part, ConvNorm | Transition):
+                    _overwrite(part)
     return module
+
+
+def _overwrite(sequence: nn.Sequential) -> None:
+    """Have every ReLU after a norm written over the norm's result."""
+    for before, after in itertools.pairwise(sequence):
+        if isinstance(after, nn.ReLU) and not isinstance(before, nn.Identity):
+            after.inplace = True
 
 
 class TrainedDenseUNet(DenseUNet):
@@ -34,7 +47,7 @@ class TrainedDenseUNet(DenseUNet):
         assert isinstance(convolve, nn.Conv2d)
         of_x, of_skip = convolve.weight.split([x.shape[1], skip.shape[1]], dim=1)
         joined = functional.conv2d(skip, of_skip, convolve.bias, padding=1)
-        joined = joined + functional.conv_transpose2d(x, _upsampling(of_x), stride=2, padding=1)
+        joined += functional.conv_transpose2d(x, _upsampling(of_x), stride=2, padding=1)
         for part in rest:
             joined = part(joined)
         return joined
