@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from MRSynthLib.engine.volume import Volume
 
 from . import figure, mrml, results
 from .background import RunProgress
+from .nodes import set_window
 
 TEMPLATE = "mni152_t1"
 
@@ -94,53 +95,64 @@ def run(input_path: Path | None, output: Path, model: str | None = None, device:
         volume = read_volume(input_path)
 
     scene = slicer.vtkMRMLScene()
-    source = scene.AddNode(mrml.node_from_volume(volume))
-    window = float(np.percentile(volume.voxels[volume.voxels > 0], 99.5)) if np.any(volume.voxels > 0) else 1.0
-    source.CreateDefaultDisplayNodes()
-    source.GetDisplayNode().AutoWindowLevelOff()
-    source.GetDisplayNode().SetWindowLevelMinMax(0, window)
+    source = _shown(scene, volume)
     difference = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{volume.name} [cycle difference]")
     run = MRSynthLogic().start(source, model=model, device=device, cycleNode=difference, onProgress=_tell)
     synthetic = run.wait()
 
-    attribute = {name.removeprefix("MRSynth."): synthetic.GetAttribute(name) for name in synthetic.GetAttributeNames()}
-    start, _, end = attribute["Direction"].partition(" to ")
+    about = {name.removeprefix("MRSynth."): synthetic.GetAttribute(name) for name in synthetic.GetAttributeNames()}
+    start, _, end = about["Direction"].partition(" to ")
     stem = f"{volume.name}_synthetic-{end}"
-    files = {
-        "NRRD": output / f"{stem}.nrrd",
-        "NIfTI": output / f"{stem}.nii.gz",
-        "scene": output / f"{stem}.mrb",
-        "picture": output / f"{stem}.png",
-    }
+    endings = {"NRRD": "nrrd", "NIfTI": "nii.gz", "scene": "mrb", "picture": "png"}
+    files = {what: output / f"{stem}.{ending}" for what, ending in endings.items()}
     made = volume.replaced(mrml.volume_from_node(synthetic).voxels)
-    write_volume(made, files["NIfTI"], description=attribute["Description"], overwrite=True)
+    write_volume(made, files["NIfTI"], description=about["Description"], overwrite=True)
     _save(lambda path: _write_node(synthetic, path), files["NRRD"])
     _save(lambda path: bool(scene.WriteToMRB(str(path))), files["scene"])
+    _draw(volume, made, mrml.volume_from_node(difference), about, files["picture"])
+    facts = {
+        "Input": f"{input_path} ({' x '.join(map(str, volume.shape[::-1]))})",
+        "Recognised": f"{start}: {about['SourceContrastReason']}",
+        "Checkpoint": f"{about['Model']}, SHA-256 {about['ModelSHA256']}",
+        "Device": f"{about['Device']}, {about['Precision']}: {about['DeviceReason']}",
+        "Seconds": f"{about['Seconds']} (there, and back for the cycle difference)",
+    }
+    return Outcome(facts, files)
+
+
+def _window(volume: Volume) -> float:
+    """Up to where a source is shown: its 99.5th percentile above 0."""
+    above = volume.voxels[volume.voxels > 0]
+    return float(np.percentile(above, 99.5)) if above.size else 1.0
+
+
+def _shown(scene: slicer.vtkMRMLScene, volume: Volume) -> slicer.vtkMRMLScalarVolumeNode:
+    """A node of the source, in its window."""
+    node = scene.AddNode(mrml.node_from_volume(volume))
+    set_window(node, 0, _window(volume))
+    return node
+
+
+def _draw(source: Volume, made: Volume, difference: Volume, about: Mapping[str, str], path: Path) -> None:
+    """Draw source, result and cycle difference, with what must be known of them."""
+    start, _, end = about["Direction"].partition(" to ")
+    window = _window(source)
     panels = (
-        figure.Panel(volume, f"{start}, source: {volume.name}   (window 0 to {window:.4g})", window),
+        figure.Panel(source, f"{start}, source: {source.name}   (window 0 to {window:.4g})", window),
         figure.Panel(made, f"SYNTHETIC {end}   (window 0 to {SCALE})", SCALE, synthetic=True),
         figure.Panel(
-            mrml.volume_from_node(difference),
+            difference,
             f"cycle difference |{start} - G(G({start}))|   (window 0 to {results.CYCLE_WINDOW}, same units)",
             results.CYCLE_WINDOW,
             colours="inferno",
         ),
     )
-    checkpoint = f"{attribute['Model']}, SHA-256 {attribute['ModelSHA256'][:12]}"
     notes = (
         f"SYNTHETIC. {DISCLAIMER}",
-        f"Checkpoint {checkpoint}. Synthetic units: {SCALE} is the 99.5th percentile of brain. "
-        "The patient's right is on the left.",
+        f"Checkpoint {about['Model']}, SHA-256 {about['ModelSHA256'][:12]}. "
+        f"Synthetic units: {SCALE} is the 99.5th percentile of brain. The patient's right is on the left.",
     )
-    figure.draw(panels, files["picture"], f"MRSynth: {start} to {end}", notes)
-    facts = {
-        "Input": f"{input_path} ({' x '.join(map(str, volume.shape[::-1]))})",
-        "Recognised": f"{start}: {attribute['SourceContrastReason']}",
-        "Checkpoint": f"{attribute['Model']}, SHA-256 {attribute['ModelSHA256']}",
-        "Device": f"{attribute['Device']}, {attribute['Precision']}: {attribute['DeviceReason']}",
-        "Seconds": f"{attribute['Seconds']} (there, and back for the cycle difference)",
-    }
-    return Outcome(facts, files)
+    figure.draw(panels, path, f"MRSynth: {start} to {end}", notes)
 
 
 def _template(folder: Path) -> Path:

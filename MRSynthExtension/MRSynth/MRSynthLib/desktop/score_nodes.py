@@ -15,9 +15,10 @@ from MRSynthLib.engine.intensity import SCALE
 from MRSynthLib.engine.provenance import DISCLAIMER
 from MRSynthLib.engine.scores import PROTOCOL_VERSION, Scores
 
-from . import mrml, results
+from . import mrml
 from .colours import colour_table, show_legend
 from .marks import MARK, target_of
+from .nodes import place_beside, set_window
 from .words import _
 
 SYNTHETIC_ROLE = "MRSynthScored"
@@ -108,13 +109,13 @@ def show_difference(
         node.SetDescription(f"{what}. -{WINDOW} is blue, 0 black, {WINDOW} red, of {SCALE}. {DISCLAIMER}")
         for key, value in attributes.items():
             node.SetAttribute(f"MRSynth.{key}", value)
-    results.set_window(node, -WINDOW, WINDOW)
+    set_window(node, -WINDOW, WINDOW)
     # 3D Slicer's own diverging table is white in the middle: a white picture around a black-bordered brain.
     values = np.linspace(-WINDOW, WINDOW, LEVELS)
     table = colour_table(node.GetScene(), COLOURS, colour_ramp(), values, "{:+.0f}")
     node.GetDisplayNode().SetAndObserveColorNodeID(table.GetID())
     show_legend(node, _("Synthetic\nminus\nacquired"), "%+.0f")
-    results.place_beside(synthetic, node, f"difference to {acquired.GetName()}")
+    place_beside(synthetic, node, f"difference to {acquired.GetName()}")
     return node
 
 

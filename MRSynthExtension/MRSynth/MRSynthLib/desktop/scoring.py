@@ -21,7 +21,8 @@ from MRSynthLib.engine.screening import Mask
 from MRSynthLib.engine.volume import Volume
 
 from . import mrml, score_nodes
-from .results import SOURCE_ROLE, geometry_mismatch
+from .nodes import geometry_mismatch
+from .results import SOURCE_ROLE
 from .words import _
 
 

@@ -30,7 +30,7 @@ from mrml_scenes import (
 from mrml_scenes import scene as scene
 
 from MRSynth import MRSynthLogic
-from MRSynthLib.desktop import mrml, results
+from MRSynthLib.desktop import mrml, nodes, results
 from MRSynthLib.desktop.runner import RunResult
 from MRSynthLib.engine.errors import DeviceError, InputError, OutputError
 from MRSynthLib.engine.volume import Volume
@@ -44,7 +44,7 @@ def test_result_lies_on_the_sources_grid_bit_for_bit(scene: Any, affine: np.ndar
     result = synthesize(source)
     np.testing.assert_array_equal(mrml.ijk_to_ras(result), mrml.ijk_to_ras(source))
     assert slicer.vtkSlicerVolumesLogic().CompareVolumeGeometry(source, result) == ""
-    assert results.geometry_mismatch(source, result) == ""
+    assert nodes.geometry_mismatch(source, result) == ""
     expected = 1000 - slicer.util.arrayFromVolume(source)
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(result), expected)
     assert slicer.util.arrayFromVolume(result).dtype == np.int16
@@ -75,7 +75,7 @@ def test_result_moves_with_the_source_under_its_parent_transform(scene: Any, kin
     source.SetAndObserveTransformNodeID(parent.GetID())
     result = synthesize(source)
     assert result.GetParentTransformNode() is parent
-    assert results.geometry_mismatch(source, result) == ""
+    assert nodes.geometry_mismatch(source, result) == ""
     for voxel in [(0, 0, 0), (7, 6, 5), (3, 2, 4)]:
         np.testing.assert_array_equal(world(result, voxel), world(source, voxel))
     assert np.abs(world(source, (7, 6, 5)) - (mrml.ijk_to_ras(source) @ (7, 6, 5, 1))[:3]).max() > 0.5
@@ -84,10 +84,10 @@ def test_result_moves_with_the_source_under_its_parent_transform(scene: Any, kin
 def test_geometry_mismatch_names_what_differs(scene: Any) -> None:
     first, second = add_volume(scene), add_volume(scene)
     second.SetOrigin(0, 0, 0)
-    assert "IJKToRAS mismatch" in results.geometry_mismatch(first, second)
+    assert "IJKToRAS mismatch" in nodes.geometry_mismatch(first, second)
     third = add_volume(scene)
     third.SetAndObserveTransformNodeID(add_linear(scene, np.eye(4)).GetID())
-    assert results.geometry_mismatch(first, third) == "different parent transforms"
+    assert nodes.geometry_mismatch(first, third) == "different parent transforms"
 
 
 # --- what the result says about itself ----------------------------------------------------------------------

@@ -24,7 +24,7 @@ from batch_cohorts import cohort  # noqa: E402
 from engine_helpers import save_untrained  # noqa: E402
 from test_reliability import calibration  # noqa: E402
 
-from MRSynthLib.desktop import dicom_export, mrml, results, trust  # noqa: E402
+from MRSynthLib.desktop import dicom_export, mrml, nodes, results, trust  # noqa: E402
 from MRSynthLib.engine.checkpoint import read_card  # noqa: E402
 from MRSynthLib.engine.volume import Volume  # noqa: E402
 
@@ -197,7 +197,7 @@ def test_one_button_makes_the_missing_contrast(app: Any, widget: Any, t1: Any) -
     assert made is not None and made is not t1
     assert made.GetAttribute("MRSynth.Direction") == "T1 to T2"
     assert made.GetNodeReference(results.SOURCE_ROLE) is t1
-    assert results.geometry_mismatch(t1, made) == ""
+    assert nodes.geometry_mismatch(t1, made) == ""
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(t1), before)
     assert ui.syntheticSelector.currentNode() is made
     assert ui.runButton.text == "Synthesize T2" and ui.runButton.enabled and not ui.progressBar.visible

@@ -23,7 +23,7 @@ from mrml_scenes import scene as scene
 from slice_views import Views
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from MRSynthLib.desktop import marks, mrml, results, score_nodes, scoring
+from MRSynthLib.desktop import marks, mrml, nodes, results, score_nodes, scoring
 from MRSynthLib.desktop.score_run import ScoreRun
 from MRSynthLib.engine import intensity, score_pair, scores
 from MRSynthLib.engine.errors import Cancelled, DeviceError, MRSynthError
@@ -284,7 +284,7 @@ def test_the_map_is_synthetic_minus_acquired_on_the_synthetics_grid(
     acquired.SetAndObserveTransformNodeID(source.GetTransformNodeID())
     node = scoring.score(synthetic, acquired).difference_node
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(node), made - true)
-    assert results.geometry_mismatch(node, synthetic) == ""
+    assert nodes.geometry_mismatch(node, synthetic) == ""
 
 
 def test_nobody_takes_the_map_for_an_acquisition(scene: Any, examination: tuple[Any, Any, Any]) -> None:

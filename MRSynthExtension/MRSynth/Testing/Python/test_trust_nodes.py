@@ -16,7 +16,7 @@ from mrml_scenes import scene as scene  # noqa: E402
 from test_reliability import calibration  # noqa: E402
 
 from MRSynth import MRSynthLogic  # noqa: E402
-from MRSynthLib.desktop import mrml, results, trust  # noqa: E402
+from MRSynthLib.desktop import mrml, nodes, results, trust  # noqa: E402
 from MRSynthLib.engine.checkpoint import read_card  # noqa: E402
 from MRSynthLib.engine.errors import ModelError  # noqa: E402
 from MRSynthLib.engine.synthesis import Synthesizer  # noqa: E402
@@ -45,7 +45,7 @@ def test_maps_lie_on_the_source_and_are_found_from_the_result(head: Any, phantom
     wanted = Synthesizer(calibrated, device="cpu").synthesize(phantom_t1, reliability=True)
     assert wanted.reliability is not None and wanted.interval is not None and wanted.trust is not None
     for node, volume in ((trust.map_of(result), wanted.reliability), (trust.interval_of(result), wanted.interval)):
-        assert results.geometry_mismatch(head, node) == ""
+        assert nodes.geometry_mismatch(head, node) == ""
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(node), volume.voxels)
         assert node.GetNodeReference(results.SOURCE_ROLE) is head
         assert node.GetAttribute("MRSynth.Mark") == "EXPECTED ERROR"
