@@ -204,7 +204,7 @@ def nothing(job: Job, tell: object = None) -> dict[str, str]:
 
 def text(found: dict[str, Any]) -> str:
     """The figures as lines to read."""
-    lines = ["Batch runs of a BraTS-sized T1, fp32:"]
+    lines = ["Batch runs of a BraTS-sized T1, precision auto:"]
     if "overhead" in found:
         plain, job = found["overhead"]["plain"], found["overhead"]["job"]
         alone = f"reading, synthesizing and writing alone {plain:.2f}: {job / plain - 1:+.1%}"

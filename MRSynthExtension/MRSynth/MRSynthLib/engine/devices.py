@@ -72,8 +72,8 @@ def choose(device: str = "auto", precision: str = "auto", machine: Machine | Non
     """Choose device and precision.
 
     "auto" takes the CUDA device with the most free memory, else an Apple GPU, else the CPU. The precision
-    "auto" is fp32 on the CPU (the same voxels in every run) and on Apple GPUs; on CUDA it is bf16, or fp16
-    where that is missing. What is asked for by name is given or refused, never replaced.
+    "auto" is bf16 on CPUs with units for it, else fp32, also on Apple GPUs; on CUDA it is bf16, or fp16 where
+    that is missing. What is asked for by name is given or refused, never replaced.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _choose_device(wanted: str, machine: Machine) -> tuple[str, Gpu | None, str]
 def _choose_precision(wanted: str, device: str, gpu: Gpu | None, machine: Machine) -> tuple[Precision, str]:
     if wanted == "auto":
         if gpu is None:
-            return "fp32", "fp32, for the same voxels in every run"
+            return _automatic_without_gpu(device, machine)
         return ("bf16", "bf16 for speed") if gpu.bf16 else ("fp16", "fp16 for speed (the GPU has no bf16)")
     if device == "cpu" and wanted == "fp16":
         raise _unavailable("CPUs do not work in fp16.", "fp32, or bf16 where the CPU has it.")
@@ -141,6 +141,14 @@ def _choose_precision(wanted: str, device: str, gpu: Gpu | None, machine: Machin
     if wanted == "bf16" and device == "mps":
         raise _unavailable("bf16 is not supported on Apple GPUs here.", "fp32 or fp16.")
     return cast(Precision, wanted), f"{wanted}, as asked"
+
+
+def _automatic_without_gpu(device: str, machine: Machine) -> tuple[Precision, str]:
+    if device != "cpu":
+        return "fp32", "fp32"
+    if machine.cpu_bf16:
+        return "bf16", "bf16 for speed (the CPU has units for it)"
+    return "fp32", "fp32 (the CPU has no bf16 units)"
 
 
 def _unavailable(seen: str, expected: str) -> DeviceError:
@@ -208,8 +216,8 @@ def _probe_cuda() -> tuple[tuple[Gpu, ...], str]:
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 natively; emulation would be slower than fp32."""
-    flags = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is ARM's
+    """Whether the CPU multiplies bf16 natively; emulation would be slower than fp32. ARM's units are left out, untried."""
+    flags = {"avx512_bf16", "amx_bf16"}
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

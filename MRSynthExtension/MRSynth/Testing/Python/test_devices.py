@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_auto_without_a_gpu_is_cpu_in_fp32_and_says_why() -> None:
     assert (choice.device, choice.precision, choice.threads) == ("cpu", "fp32", 4)
     assert "there is none" in choice.reason
     assert "4 threads (physical cores)" in choice.reason
+    assert "no bf16 units" in choice.reason
+
+
+def test_auto_on_a_cpu_with_bf16_units_is_bf16_and_says_why() -> None:
+    choice = choose(machine=replace(LAPTOP, cpu_bf16=True))
+    assert (choice.device, choice.precision) == ("cpu", "bf16")
+    assert "bf16 for speed" in choice.reason
 
 
 def test_auto_takes_the_gpu_with_the_most_free_memory_in_bf16() -> None:
@@ -44,7 +52,9 @@ def test_auto_takes_the_gpu_with_the_most_free_memory_in_bf16() -> None:
 @pytest.mark.parametrize(
     ("device", "precision", "machine", "expected"),
     [
-        ("cpu", "auto", SERVER, ("cpu", "fp32")),
+        ("cpu", "auto", SERVER, ("cpu", "bf16")),
+        ("cpu", "auto", LAPTOP, ("cpu", "fp32")),
+        ("cpu", "fp32", SERVER, ("cpu", "fp32")),
         ("cpu", "bf16", SERVER, ("cpu", "bf16")),
         ("cuda", "auto", SERVER, ("cuda:1", "bf16")),
         ("cuda:0", "fp32", SERVER, ("cuda:0", "fp32")),

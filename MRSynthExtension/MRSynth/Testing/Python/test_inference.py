@@ -176,8 +176,8 @@ def usable(precision: str) -> bool:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", [path.stem for path in checkpoint.installed()])
-def test_shipped_checkpoints_keep_50_db_in_half_precision(name: str, precision: str) -> None:
-    """By the operations that GPUs use, too."""
+def test_shipped_checkpoints_keep_58_db_and_their_mean_in_half_precision(name: str, precision: str) -> None:
+    """By the operations that GPUs use, too. With all weights rounded it would be 54 to 57 dB, and a shift of 0.0009."""
     if not usable(precision):
         pytest.skip(f"no {precision} here")
     voxels = torch.from_numpy(phantom("t1", skull=False).voxels[12:28].astype("float32")) / 800
@@ -191,7 +191,8 @@ def test_shipped_checkpoints_keep_50_db_in_half_precision(name: str, precision: 
             patch.setattr(inference, "fastest", lambda place, each=each: each)
             result = ready(net, precision=precision)(x[:, None])
         assert result.dtype == torch.float32
-        assert psnr(result, expected) > 50, each.__name__
+        assert psnr(result, expected) > 58, each.__name__
+        assert abs(float((result - expected).mean())) < 3e-4, each.__name__
 
 
 @pytest.mark.parametrize("name", ["UNet", "ResNet"])

@@ -18,6 +18,7 @@ import pytest
 from test_worker import array_request, events_of
 
 from MRSynthLib.engine import checkpoint, serving
+from MRSynthLib.engine.devices import choose
 from MRSynthLib.engine.serving import Networks, Requests
 from MRSynthLib.engine.synthesis import Synthesizer
 from MRSynthLib.engine.volume import Volume
@@ -95,7 +96,7 @@ def other_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 def same_as_here(request: Path, events: list[dict[str, Any]], volume: Volume, model: Path, cycle: bool) -> None:
     """A request's result is, to the bit, what the engine computes in this process."""
     assert [events[-2]["event"], events[-1]["event"]] == ["result", "idle"], events[-2:]
-    here = Synthesizer(model, "cpu", "fp32").synthesize(volume, cycle=cycle)
+    here = Synthesizer(model, "cpu").synthesize(volume, cycle=cycle)
     np.testing.assert_array_equal(np.load(request.parent / events[-2]["voxels"]), here.volume.voxels)
     assert events[-2]["info"]["checkpoint_sha256"] == here.checkpoint_sha256
     assert (events[-2]["cycle"] is not None) == cycle
@@ -232,9 +233,9 @@ def test_requests_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_the_same_network_is_given_again(tiny_checkpoint: Path, other_checkpoint: Path) -> None:
     networks = Networks()
-    first = networks.get(str(tiny_checkpoint), "cpu", "fp32")
+    first = networks.get(str(tiny_checkpoint), "cpu", choose("cpu").precision)
     assert networks.get(str(tiny_checkpoint), "cpu", "auto") is first
-    assert networks.get(str(other_checkpoint), "cpu", "fp32") is not first
+    assert networks.get(str(other_checkpoint), "cpu", "auto") is not first
     second = networks.get(str(tiny_checkpoint), "cpu", "fp32")
     second.device = replace(second.device, device="cuda:0")  # where a run has changed its device on the way
     third = networks.get(str(tiny_checkpoint), "cpu", "fp32")

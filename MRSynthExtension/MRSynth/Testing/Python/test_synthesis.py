@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from MRSynthLib.engine import memory
 from MRSynthLib.engine.checkpoint import read_card
 from MRSynthLib.engine.errors import DeviceError, InputError
-from MRSynthLib.engine.intensity import to_output
+from MRSynthLib.engine.intensity import SCALE, to_output
 from MRSynthLib.engine.preparation import Window
 from MRSynthLib.engine.synthesis import Progress, Synthesizer
 from MRSynthLib.engine.volume import Volume
@@ -49,7 +49,7 @@ class LittleMemory(nn.Module):
 @pytest.fixture
 def untrained(tiny_checkpoint: Path) -> Synthesizer:
     """A real, tiny generator on one CPU thread."""
-    return one_thread(Synthesizer(tiny_checkpoint, device="cpu"))
+    return one_thread(Synthesizer(tiny_checkpoint, device="cpu", precision="fp32"))
 
 
 @pytest.fixture
@@ -150,9 +150,20 @@ def test_scanner_units_do_not_matter(untrained: Synthesizer) -> None:
     assert np.abs(other - reference).max() <= 1
 
 
-def test_fp32_on_the_cpu_gives_the_same_bits_in_every_run(tiny_checkpoint: Path) -> None:
-    runs = [Synthesizer(tiny_checkpoint, device="cpu").synthesize(small_head()).volume.voxels for _ in range(2)]
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_the_cpu_gives_the_same_bits_in_every_run(precision: str, tiny_checkpoint: Path) -> None:
+    synthesizers = [Synthesizer(tiny_checkpoint, "cpu", precision) for _ in range(2)]
+    runs = [synthesizer.synthesize(small_head()).volume.voxels for synthesizer in synthesizers]
     assert runs[0].tobytes() == runs[1].tobytes()
+
+
+def test_what_auto_takes_on_the_cpu_is_as_good_as_fp32(untrained: Synthesizer, tiny_checkpoint: Path) -> None:
+    automatic, exact = (
+        synthesizer.synthesize(small_head()).volume.voxels.astype(float)
+        for synthesizer in (one_thread(Synthesizer(tiny_checkpoint, "cpu")), untrained)
+    )
+    assert exact.std() > 1  # something is there to be compared
+    assert np.square((automatic - exact) / SCALE).mean() < 1e-5  # 50 dB
 
 
 def test_the_result_says_how_it_came_about(tiny_checkpoint: Path, untrained: Synthesizer) -> None:
