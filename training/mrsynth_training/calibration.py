@@ -117,8 +117,9 @@ def cross_validate(tables: Sequence[Residuals]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        subject, contrast, mean_error, maps {name: spearman, ause}, coverage, width (whole interval, output units), by
-        tissue {name: coverage}, lesion {coverage, width, voxels} where there is one.
+        subject, contrast, mean_error, maps {name: spearman, ause}, regional {spearman, ause} (of the map against the
+        true error's mean over 5x5 pixels), coverage, width (whole interval, output units), by tissue {name: coverage},
+        lesion {coverage, width, voxels} where there is one.
 
     Raises
     ------
@@ -158,10 +159,8 @@ def _scored(direction: reliability.Direction, mean_map: MeanMap, table: Residual
         "contrast": table.about["contrast"],
         "mean_error": float(error[drawn].mean()),
         "mean_expected": float(expected[drawn].mean()),
-        "maps": {
-            name: {"spearman": spearman(values[drawn], error[drawn]), "ause": ause(values[drawn], error[drawn])}
-            for name, values in maps.items()
-        },
+        "maps": {name: _order(values[drawn], error[drawn]) for name, values in maps.items()},
+        "regional": _order(expected[drawn], table.candidates[calibration_data.ORACLE][drawn]),
         "coverage": coverage(error[drawn], half[drawn]),
         "width": float(2 * SCALE * half[drawn].mean()),
         "tissue": {
@@ -182,6 +181,10 @@ def _scored(direction: reliability.Direction, mean_map: MeanMap, table: Residual
     return row
 
 
+def _order(order_by: NDArray[Any], error: NDArray[Any]) -> dict[str, float]:
+    return {"spearman": spearman(order_by, error), "ause": ause(order_by, error)}
+
+
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over volumes, by direction."""
     result = {}
@@ -197,6 +200,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 name: {score: _mean(row["maps"][name][score] for row in own) for score in ("spearman", "ause")}
                 for name in names
             },
+            "regional": {score: _mean(row["regional"][score] for row in own) for score in ("spearman", "ause")},
             "coverage": _mean(row["coverage"] for row in own),
             "lowest_coverage": round(min(row["coverage"] for row in own), 4),
             "width": _mean(row["width"] for row in own),
@@ -278,5 +282,9 @@ def table_of(rows: Sequence[dict[str, Any]]) -> str:
         )
     for direction, means in summary(rows).items():
         lines.append(f"{direction}: coverage {means['coverage']:.3f}, width {means['width']:.0f}")
+        regional = means["regional"]
+        lines.append(
+            f"  {'against 5x5 mean of error':26s} rho {regional['spearman']:6.3f}  AUSE {regional['ause']:6.3f}"
+        )
         lines += [f"  {name:26s} rho {m['spearman']:6.3f}  AUSE {m['ause']:6.3f}" for name, m in means["maps"].items()]
     return "\n".join(lines)

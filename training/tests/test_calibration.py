@@ -114,7 +114,9 @@ def table(subject: str, contrast: str, seed: int, count: int = 1500, brightness:
         place=np.column_stack([rng.integers(0, 4, count) / 4, rng.random((count, 2))]).astype(np.float32),
         drawn=np.arange(count) < count - 100,
         lesion=np.arange(count) >= count - 150,
-        candidates={"gradient of source": rng.random(count).astype(np.float32)},
+        candidates={
+            name: rng.random(count).astype(np.float32) for name in ("gradient of source", calibration_data.ORACLE)
+        },
     )
 
 
@@ -194,6 +196,8 @@ def test_cross_validated_scores_are_those_of_the_arrays(tables: list[Residuals])
     expected = direction.expected(left.features, left.about["cycle"])
     half = calibration_fit.half_width(direction, left)
     assert row["maps"][calibration.MAP]["spearman"] == pytest.approx(spearman(expected[drawn], left.error[drawn]))
+    smooth = left.candidates[calibration_data.ORACLE][drawn]
+    assert row["regional"]["spearman"] == pytest.approx(spearman(expected[drawn], smooth))
     assert row["coverage"] == pytest.approx(coverage(left.error[drawn], half[drawn]))
     assert row["lesion"]["coverage"] == pytest.approx(coverage(left.error[left.lesion], half[left.lesion]))
     assert row["width"] == pytest.approx(2000 * half[drawn].mean(), rel=1e-5)
