@@ -216,7 +216,7 @@ def _probe_cuda() -> tuple[tuple[Gpu, ...], str]:
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 natively; emulation would be slower than fp32. ARM's units are left out, untried."""
+    """Whether the CPU multiplies bf16 natively; emulation would be slower than fp32. ARM's units were not tried."""
     flags = {"avx512_bf16", "amx_bf16"}
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
