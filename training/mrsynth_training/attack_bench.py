@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrsynth_training import attacks, metrics
+from mrsynth_training import attacks, markdown, metrics
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.phantom import subject
@@ -19,6 +19,7 @@ from mrsynth_training.phantom_anatomy import brats_grid
 from mrsynth_training.preparation import find_cases
 from mrsynth_training.unseen import unseen
 from MRSynthLib.engine import intensity, standard_space
+from MRSynthLib.engine.checkpoint import DIRECTIONS
 from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.scores import psnr_of
@@ -153,16 +154,13 @@ def _panel(name: str, pair: Pair, attacked: attacks.Attacked, made: NDArray[np.f
 def table(results: dict[str, Any]) -> str:
     """Markdown: per attack the mean loss and what the runs said, in both directions; the worst first."""
     names = list(dict.fromkeys(row["attack"] for row in results["rows"]))
-    lines = ["| attack | T1→T2: PSNR | loss | T2→T1: PSNR | loss | the screening says |", "|---|---|---|---|---|---|"]
+    rows = []
     ordered = sorted(names, key=lambda name: (name != "clean", -_mean(results, name, None, "loss")))
     for name in ordered:
-        cells = [
-            _cell(_mean(results, name, direction, what))
-            for direction in ("t1_to_t2", "t2_to_t1")
-            for what in ("psnr", "loss")
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} | {_said(results, name)} |")
-    return "\n".join(lines)
+        cells = [_cell(_mean(results, name, direction, what)) for direction in DIRECTIONS for what in ("psnr", "loss")]
+        rows.append([name, *cells, _said(results, name)])
+    heads = ("attack", "T1→T2: PSNR", "loss", "T2→T1: PSNR", "loss", "the screening says")
+    return "\n".join(markdown.table(heads, rows))
 
 
 def _mean(results: dict[str, Any], name: str, direction: str | None, what: str) -> float:

@@ -10,9 +10,11 @@ from typing import Any
 from mrsynth_training import baselines, evaluation, provenance, statistics
 from mrsynth_training.candidates import Candidate, Network
 from mrsynth_training.errors import TrainingError
+from mrsynth_training.markdown import table
 from mrsynth_training.metrics import PROTOCOL_VERSION
 from mrsynth_training.preparation import find_cases
 from mrsynth_training.protocols import PROTOCOLS
+from MRSynthLib.engine.checkpoint import DIRECTIONS
 
 Results = dict[str, Any]
 Scores = dict[str, dict[str, float]]  # by candidate, by subject
@@ -128,7 +130,7 @@ def differences(results: dict[str, Results], first: str, seed: int = 0) -> list[
     for protocol, name, _, _ in TESTED:
         scores = {
             direction: {c: per_subject(r, direction, protocol, name) for c, r in results.items()}
-            for direction in evaluation.DIRECTIONS
+            for direction in DIRECTIONS
         }
         found += [{"protocol": protocol, "score": name, **row} for row in tested(scores, first, seed)]
     return found
@@ -170,7 +172,7 @@ def markdown(comparison: dict[str, Any]) -> str:
     plural = "s" * (subjects != 1)
     said = f"Protocol version {comparison['protocol_version']}, {comparison['commit']}, n = {subjects} subject{plural}"
     lines = [f"# {comparison['candidates'][0]} and others", "", f"{said}, none of them in any training set.", ""]
-    for direction in evaluation.DIRECTIONS:
+    for direction in DIRECTIONS:
         lines += [f"## {title(direction)}", "", *_means(comparison["results"], direction), ""]
         rows = [row for row in comparison["differences"] if row["direction"] == direction]
         lines += [*difference_table(rows), ""]
@@ -185,32 +187,35 @@ def title(direction: str) -> str:
 
 def _means(results: dict[str, Results], direction: str) -> list[str]:
     columns = [t for t in TESTED if any(per_subject(r, direction, t[0], t[1]) for r in results.values())]
-    lines = ["| |" + "".join(f" `{protocol}` {score} |" for protocol, score, _, _ in columns)]
-    lines.append("|---|" + "---|" * len(columns))
+    rows = []
     for candidate, found in results.items():
         cells = []
         for protocol, score, _, decimals in columns:
             values = list(per_subject(found, direction, protocol, score).values())
-            cells.append(f" {sum(values) / len(values):.{decimals}f} |" if values else " – |")
-        lines.append(f"| {candidate} |" + "".join(cells))
-    return lines
+            cells.append(f"{sum(values) / len(values):.{decimals}f}" if values else "–")
+        rows.append([candidate, *cells])
+    return table(["", *(f"`{protocol}` {score}" for protocol, score, _, _ in columns)], rows)
 
 
 def difference_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Rows of `differences` as a Markdown table."""
     decimals = {(protocol, score): places for protocol, score, _, places in TESTED}
-    lines = [
-        "| score | difference | n | mean | 95 % interval | median | p | p, Holm |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for row in rows:
         d = decimals[row["protocol"], row["score"]]
         lines.append(
-            f"| `{row['protocol']}` {row['score']} | {row['first']} − {row['other']} | {row['subjects']} "
-            f"| {row['mean']:+.{d}f} | {row['low']:+.{d}f} to {row['high']:+.{d}f} | {row['median']:+.{d}f} "
-            f"| {p_value(row['p'])} | {p_value(row['p_holm'])} |"
+            (
+                f"`{row['protocol']}` {row['score']}",
+                f"{row['first']} − {row['other']}",
+                f"{row['subjects']}",
+                f"{row['mean']:+.{d}f}",
+                f"{row['low']:+.{d}f} to {row['high']:+.{d}f}",
+                f"{row['median']:+.{d}f}",
+                p_value(row["p"]),
+                p_value(row["p_holm"]),
+            )
         )
-    return lines
+    return table(("score", "difference", "n", "mean", "95 % interval", "median", "p", "p, Holm"), lines)
 
 
 def p_value(p: float) -> str:

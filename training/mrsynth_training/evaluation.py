@@ -19,6 +19,7 @@ from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.preparation import Case, find_cases
 from mrsynth_training.protocols import PROTOCOLS
 from mrsynth_training.scoring import score
+from MRSynthLib.engine.checkpoint import DIRECTIONS
 from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.synthesis import CONTRASTS, other
@@ -26,7 +27,6 @@ from MRSynthLib.engine.synthesis import CONTRASTS, other
 Entry = dict[str, Any]
 
 ROLES = ("test", "validation", "unseen", "train")  # of interest first; "unseen": the card does not know the subject
-DIRECTIONS = tuple(f"{contrast}_to_{other(contrast)}" for contrast in CONTRASTS)
 SHOWN = {
     "paper psnr": ("paper", "psnr", ".2f"),
     "paper ssim": ("paper", "ssim", ".3f"),

@@ -12,8 +12,8 @@ from mrsynth_training import figures
 from mrsynth_training.compare import title as direction_title
 from mrsynth_training.curves import Curve
 from mrsynth_training.downstream import TISSUES
-from mrsynth_training.evaluation import DIRECTIONS
 from mrsynth_training.study_scores import StudyScores
+from MRSynthLib.engine.checkpoint import DIRECTIONS
 
 TISSUE_NAMES = {"csf": "CSF", "grey": "grey matter", "white": "white matter"}
 TISSUE_COLOURS = {"csf": "#1f77b4", "grey": "#7f7f7f", "white": "#d95f02"}

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mrsynth_training.errors import TrainingError
+from MRSynthLib.engine.checkpoint import DIRECTIONS
 
 UNSEEN = ("test", "validation", "unseen")  # roles of subjects that may judge
-DIRECTIONS = ("t1_to_t2", "t2_to_t1")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrsynth_training import lesion_trials
+from mrsynth_training import lesion_trials, markdown
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.lesion_sites import MILLILITRES, Lesion
 from mrsynth_training.lesion_trials import Trial
@@ -269,16 +269,12 @@ def table(results: dict[str, Any]) -> str:
 
 def _markdown(found: dict[str, Any]) -> list[str]:
     last = "still_there" if "still_there" in found["all"] else "invented"
-    lines = [
-        f"| lesion | number | kept | erased | contrast (median) | volume error (median) | {last.replace('_', ' ')} |",
-        "|---|---|---|---|---|---|---|",
-    ]
     sizes = {f"{size} ml": figures for size, figures in found["sizes"].items()}
     groups = {**sizes, **found["kinds"], **found["source"], "all": found["all"]}
+    rows = []
     for name, figures in groups.items():
         volume = f"{100 * figures['volume_error']:+.0f} %" if "volume_error" in figures else "-"
-        shares = " | ".join(f"{100 * figures[key]:.0f} %" for key in ("kept", "erased", "response"))
-        lines.append(
-            f"| {name} | {figures['lesions']:.0f} | {shares} | {volume} | {100 * figures.get(last, 0):.0f} % |"
-        )
-    return lines
+        shares = [f"{100 * figures[key]:.0f} %" for key in ("kept", "erased", "response")]
+        rows.append([name, f"{figures['lesions']:.0f}", *shares, volume, f"{100 * figures.get(last, 0):.0f} %"])
+    heads = ("lesion", "number", "kept", "erased", "contrast (median)", "volume error (median)", last.replace("_", " "))
+    return markdown.table(heads, rows)

@@ -9,12 +9,13 @@ import numpy as np
 
 from mrsynth_training import compare, curves, figure_images, figure_plots, figures, provenance, statistics
 from mrsynth_training.downstream import TISSUES
-from mrsynth_training.evaluation import DIRECTIONS
 from mrsynth_training.figure_plots import TISSUE_NAMES
+from mrsynth_training.markdown import table
 from mrsynth_training.metrics import PROTOCOL_VERSION
 from mrsynth_training.study import Outcome, digest
 from mrsynth_training.study_scores import StudyScores
 from mrsynth_training.study_volumes import shown
+from MRSynthLib.engine.checkpoint import DIRECTIONS
 from MRSynthLib.engine.files import write_aside
 
 # Fu et al., Table 2: PSNR in dB and SSIM, T1→T2 and T2→T1.
@@ -115,14 +116,17 @@ class _Report:
     def _table_2(self) -> list[str]:
         ways = [(score, direction) for score in ("psnr", "ssim") for direction in DIRECTIONS]
         heads = [f"{score.upper()} {compare.title(direction)}" for score, direction in ways]
-        lines = ["## Table 2: three generators", "", "| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(ways)]
-        for method in self.scores.methods:
-            cells = [self._cell(method, direction, "paper", score) for score, direction in ways]
-            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        rows = [
+            [method, *(self._cell(method, direction, "paper", score) for score, direction in ways)]
+            for method in self.scores.methods
+        ]
         for label, published in PUBLISHED.items():
-            cells = [f"{published[score][DIRECTIONS.index(direction)]:.2f}" for score, direction in ways]
-            lines.append(f"| *{label}, published* | " + " | ".join(f"*{cell}*" for cell in cells) + " |")
-        lines += [
+            cells = [f"*{published[score][DIRECTIONS.index(direction)]:.2f}*" for score, direction in ways]
+            rows.append([f"*{label}, published*", *cells])
+        return [
+            "## Table 2: three generators",
+            "",
+            *table(["", *heads], rows),
             "",
             "Mean over subjects, with its bootstrap 95 % interval over subjects; ± is the standard deviation over "
             "seeds. *Published*: Fu et al., Table 2, on 53 BraTS 2018 subjects, by a protocol that `paper` follows as "
@@ -131,7 +135,6 @@ class _Report:
             self._state("`paper`"),
             "",
         ]
-        return lines
 
     def _cell(self, method: str, direction: str, protocol: str, score: str) -> str:
         values = list(self.scores.by_subject(method, direction, protocol, score).values())
@@ -151,18 +154,17 @@ class _Report:
         heads = [f"`{protocol}` {score}" for protocol, score, _ in columns]
         lines = ["## In the brain", ""]
         for direction in DIRECTIONS:
-            lines += [f"### {compare.title(direction)}", "", "| | " + " | ".join(heads) + " |"]
-            lines.append("|---|" + "---|" * len(columns))
-            for method in self.scores.methods:
-                cells = []
-                for protocol, score, digits in columns:
-                    values = list(self.scores.by_subject(method, direction, protocol, score).values())
-                    low, middle, high = np.percentile(values, (25, 50, 75)) if values else [np.nan] * 3
-                    cells.append(f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})" if values else "–")
-                lines.append(f"| {method} | " + " | ".join(cells) + " |")
-            lines.append("")
+            rows = [[m, *(self._quartiles(m, direction, *column) for column in columns)] for m in self.scores.methods]
+            lines += [f"### {compare.title(direction)}", "", *table(["", *heads], rows), ""]
         text = "Median and quartiles over subjects. `drift`: flicker between slices; `shift`: offset from the source."
         return [*lines, text, "", self._state("`brain`, `drift` and `shift`"), ""]
+
+    def _quartiles(self, method: str, direction: str, protocol: str, score: str, digits: int) -> str:
+        values = list(self.scores.by_subject(method, direction, protocol, score).values())
+        if not values:
+            return "–"
+        low, middle, high = np.percentile(values, (25, 50, 75))
+        return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
     def _pictures(self) -> list[str]:
         volumes = shown(self.outcome, self.device)
@@ -239,14 +241,13 @@ class _Report:
             "larger a tissue is in the synthetic volume than in the acquired one.",
             "",
         ]
+        heads = [f"Dice {TISSUE_NAMES[t]}" for t in TISSUES] + [f"volume {TISSUE_NAMES[t]}, %" for t in TISSUES]
         for direction in DIRECTIONS:
-            heads = [f"Dice {TISSUE_NAMES[t]}" for t in TISSUES] + [f"volume {TISSUE_NAMES[t]}, %" for t in TISSUES]
-            lines += [f"### {compare.title(direction)}", "", "| | " + " | ".join(heads) + " |", "|---|" + "---|" * 6]
+            rows = []
             for method in self.scores.methods:
                 dice = [self._mean(method, direction, "tissue", f"dice_{t}", ".3f") for t in TISSUES]
-                volume = [self._volume(method, direction, t) for t in TISSUES]
-                lines.append(f"| {method} | " + " | ".join(dice + volume) + " |")
-            lines.append("")
+                rows.append([method, *dice, *(self._volume(method, direction, t) for t in TISSUES)])
+            lines += [f"### {compare.title(direction)}", "", *table(["", *heads], rows), ""]
         return [*lines, self._state("`tissue`"), "", *self._figure("Tissue classes", figure, "")]
 
     def _mean(self, method: str, direction: str, protocol: str, score: str, form: str) -> str:
@@ -274,38 +275,34 @@ class _Report:
         for direction in DIRECTIONS:
             counts = {r: len(self.scores.by_subject(self.ours, direction, r, "psnr")) for r in regions}
             heads = [f"{REGIONS[r]} (n = {counts[r]})" for r in regions]
-            lines += [f"### {compare.title(direction)}", "", "| | " + " | ".join(heads) + " |"]
-            lines.append("|---|" + "---|" * len(regions))
-            for method in self.scores.methods:
-                cells = [
-                    " / ".join(
-                        self._mean(method, direction, r, score, form)
-                        for score, form in (("psnr", ".2f"), ("mae", ".3f"), ("bias", "+.3f"))
-                    )
-                    for r in regions
-                ]
-                lines.append(f"| {method} | " + " | ".join(cells) + " |")
-            lines.append("")
+            rows = [[m, *(self._in_region(m, direction, r) for r in regions)] for m in self.scores.methods]
+            lines += [f"### {compare.title(direction)}", "", *table(["", *heads], rows), ""]
         return [*lines, self._state("`lesion`"), ""]
+
+    def _in_region(self, method: str, direction: str, region: str) -> str:
+        forms = {"psnr": ".2f", "mae": ".3f", "bias": "+.3f"}
+        return " / ".join(self._mean(method, direction, region, score, form) for score, form in forms.items())
 
     def _has(self, direction: str, region: str) -> bool:
         return bool(self.scores.by_subject(self.ours, direction, region, "psnr"))
 
     def _peers(self) -> list[str]:
         heads = [f"`{p}` {s} {compare.title(d)}" for p, s in PEERS for d in DIRECTIONS]
-        lines = [
+        rows = [
+            [m, *(self._mean(m, d, p, s, ".2f" if s == "psnr" else ".3f") for p, s in PEERS for d in DIRECTIONS)]
+            for m in self.scores.methods
+        ]
+        return [
             "## By the rules of others",
             "",
             "For a look at the tables of SelfRDB, ResViT and SynDiff only; their rules scale every slice by itself "
             "(`mrsynth_training/peers.py` says how).",
             "",
-            "| | " + " | ".join(heads) + " |",
-            "|---|" + "---|" * len(heads),
+            *table(["", *heads], rows),
+            "",
+            self._state("as named"),
+            "",
         ]
-        for method in self.scores.methods:
-            cells = [self._mean(method, d, p, s, ".2f" if s == "psnr" else ".3f") for p, s in PEERS for d in DIRECTIONS]
-            lines.append(f"| {method} | " + " | ".join(cells) + " |")
-        return [*lines, "", self._state("as named"), ""]
 
     def _files(self) -> list[str]:
         names: Sequence[str] = [item.checkpoint.name for item in self.outcome.trained]

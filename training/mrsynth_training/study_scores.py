@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mrsynth_training.compare import Scores, per_subject
-from mrsynth_training.evaluation import DIRECTIONS
 from mrsynth_training.study import Outcome
+from MRSynthLib.engine.checkpoint import DIRECTIONS
 from MRSynthLib.engine.files import write_aside
 
 
