@@ -31,6 +31,7 @@ ROUGHNESS = 0.2
 BELOW_SURFACE = 6  # pixels
 FEWEST = 40  # pixels of white matter, below which a slice is left as it is
 DRAWS = 24  # scanners and settings, of which the most fitting is taken
+FAINTEST = 0.01  # brightness of a tissue: one contrast may be empty where the other is not
 FLUID = 0.6  # of white matter in T1: what is darker is no tissue to put a lesion in
 
 Array = NDArray[np.float32]
@@ -109,8 +110,9 @@ def _white_matter(t1: Array, t2: Array, brain: NDArray[np.bool_]) -> NDArray[np.
 
 def _grey_over_white(smooth: list[Array], tissue: NDArray[np.bool_], levels: list[float]) -> list[float]:
     """How bright grey matter is over white matter, in T1 and T2: what is darker in T1 than the brighter half."""
-    darker = tissue & (smooth[0] < np.percentile(smooth[0][tissue], 40))
-    return [float(np.median(image[darker])) / max(level, 1e-3) for image, level in zip(smooth, levels, strict=True)]
+    darker = tissue & (smooth[0] <= np.percentile(smooth[0][tissue], 40))
+    seen = zip(smooth, levels, strict=True)
+    return [max(float(np.median(image[darker])), FAINTEST) / max(level, FAINTEST) for image, level in seen]
 
 
 def _like(contrast: list[float], rng: np.random.Generator) -> tuple[dict[str, Tissue], tuple[Scan, Scan]]:

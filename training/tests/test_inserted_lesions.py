@@ -85,6 +85,15 @@ def test_a_slice_without_white_matter_stays_as_it_is(head):
         assert torch.equal(marked, mask)
 
 
+def test_a_contrast_that_is_cut_off_does_no_harm(head):
+    t1, t2, mask = head
+    cut = t2.clone()
+    cut[t1 < WHITE[0]] = 0
+    for source, target in ((t1, cut), (t1, torch.zeros_like(t2))):
+        made = inserted((source, target, mask))
+        assert all(torch.isfinite(image).all() for image in made)
+
+
 def test_a_batch_shows_them_in_source_target_and_mask(tiny, random_store):
     base = {**tiny, "augmentation": "none"}
     plain, ill = (
