@@ -195,15 +195,7 @@ def summary(judged: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) 
             "t1_or_t2_refused": _share(_refused(e) for e in part if e["contrast"] in ("t1", "t2")),
             "wrong_ways_refused": float(np.mean([each["wrong_ways_refused"] for each in part])) if part else None,
         }
-    found["turned over, bright for dark"] = {
-        "volumes": len(over),
-        **{
-            f"{contrast} {level}": _share(_refused(e) if level == "refused" else bool(e["turned_over"]) for e in part)
-            for contrast in ("t1", "t2")
-            for part in [[each for each in over if each["contrast"] == contrast]]
-            for level in ("refused", "noticed")
-        },
-    }
+    found["turned over, bright for dark"] = {"volumes": len(over), **_noticed(over, "t1"), **_noticed(over, "t2")}
     kinds = sorted({each["study"] for each in others})
     found["no brain MR refused"] = {
         "volumes": len(others),
@@ -211,6 +203,15 @@ def summary(judged: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) 
         **{kind: _share(e["no_brain"] or e["wrong_way"] for e in others if e["study"] == kind) for kind in kinds},
     }
     return found
+
+
+def _noticed(over: Sequence[dict[str, Any]], contrast: str) -> dict[str, float | None]:
+    """Of volumes turned over, how many are noticed for it, and how many refused for whatever reason."""
+    part = [each for each in over if each["contrast"] == contrast]
+    return {
+        f"{contrast} noticed": _share(bool(each["turned_over"]) for each in part),
+        f"{contrast} refused": _share(_refused(each) for each in part),
+    }
 
 
 def _refused(judged: dict[str, Any]) -> bool:

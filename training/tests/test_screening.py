@@ -90,6 +90,15 @@ def test_other_things_are_refused(kind: str) -> None:
     assert screening.screen(OTHERS[kind](np.random.default_rng(1234))).verdict == "refuse"
 
 
+def test_a_test_object_of_a_heads_outline_is_refused_by_its_inside(patients: list[phantom.Phantom]) -> None:
+    brain = patients[0].t2.voxels > 0
+    voxels = np.where(brain, 500.0, 0.0)
+    voxels[brain & (np.indices(brain.shape)[2] % 16 < 4)] = 100  # plates in a fluid
+    noisy = np.maximum(voxels + np.random.default_rng(5).normal(0, 40, brain.shape), 1)
+    seen = screening.screen(patients[0].t2.replaced(np.where(brain, noisy, 0)))
+    assert (seen.contrast, seen.verdict) == ("other", "refuse")
+
+
 @pytest.mark.parametrize("kind", ["hounsfield", "offset", "window", "bone"])
 def test_ct_is_refused(kind: str) -> None:
     rng = np.random.default_rng(77)

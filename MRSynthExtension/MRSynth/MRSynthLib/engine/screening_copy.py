@@ -46,8 +46,7 @@ class Copy:
 
 def copied(volume: Volume, seen: Look) -> Copy:
     """The small copy of a volume whose foreground is known."""
-    inside = seen.foreground.astype(np.float32)
-    share, signal = _on_cells(volume, inside, np.maximum(volume.voxels, 0) * inside)
+    share, signal = _on_cells(volume, seen.foreground, np.maximum(volume.voxels, 0) * seen.foreground)
     share, signal = (array[_box(share)] for array in (share, signal))
     tissue = signal[share > 0.5]
     middle = float(np.median(tissue)) if tissue.size else 1.0
@@ -58,10 +57,12 @@ def averaged(voxels: NDArray[Any], steps: tuple[int, ...]) -> Array:
     """Means of blocks of so many voxels along each axis; what does not fill a block is left out."""
     for axis, step in enumerate(steps):
         if step > 1:
-            shape = list(voxels.shape)
-            shape[axis : axis + 1] = [shape[axis] // step, step]
-            whole = voxels.take(range(shape[axis] * step), axis) if voxels.shape[axis] % step else voxels
-            voxels = whole.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
+            end, before = voxels.shape[axis] // step * step, (slice(None),) * axis
+            # A sum of slices: three times as fast as the mean of an array with one axis more.
+            total = voxels[(*before, slice(0, end, step))].astype(np.float32)
+            for first in range(1, step):
+                total += voxels[(*before, slice(first, end, step))]
+            voxels = total / np.float32(step)
     return np.asarray(voxels, np.float32)
 
 
@@ -71,7 +72,7 @@ def _box(share: Array) -> tuple[slice, ...]:
     return tuple(slice(int(each[0]), int(each[-1]) + 1) if each.size else slice(None) for each in ends)
 
 
-def _on_cells(volume: Volume, *arrays: Array) -> list[Array]:
+def _on_cells(volume: Volume, *arrays: NDArray[Any]) -> list[Array]:
     """Arrays on the volume's grid, averaged and sampled on cells along RAS that hold all of the volume."""
     steps = tuple(max(1, min(round(CELL / mm), n)) for mm, n in zip(volume.spacing[::-1], volume.shape, strict=True))
     factors = np.array(steps[::-1], dtype=np.float64)

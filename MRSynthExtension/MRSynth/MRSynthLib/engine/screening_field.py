@@ -51,7 +51,7 @@ def flattened(copy: Copy, depth: Array, order: int = 2) -> tuple[Copy, float]:
     factors, *_ = np.linalg.lstsq(terms, logs, rcond=None)
     for _ in range(ROUNDS):
         off = logs - terms @ factors
-        kept = np.abs(off) < KEPT * np.std(off)
+        kept = np.abs(off) <= KEPT * np.std(off)
         factors, *_ = np.linalg.lstsq(terms[kept], logs[kept], rcond=None)
     inside = terms @ factors
     low, high = np.percentile(inside, (5, 95))

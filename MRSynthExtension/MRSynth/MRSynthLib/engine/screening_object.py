@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .screening_copy import CELL, Array, Copy
+from .screening_copy import CELL, Array, Copy, averaged
 from .screening_findings import Finding
 from .screening_head import Mask
 from .volume import Volume
@@ -23,6 +23,9 @@ TUBE_LENGTH, TUBE_ENDS = 110.0, 0.6  # mm; section of both ends over the largest
 JUDGED_VOLUME, JUDGED_HEIGHT = 7e5, 90.0  # mm3, mm; the outlines of smaller brains and of slabs are not known
 LEAST_MATCH = 0.75  # correlation of the outline; of all heads, turned and cut ones too, at least 0.80
 EVEN = 1.12  # 90th over 10th percentile deep inside; of brain at least 1.2
+BLOCK = 3  # cells; 9 mm
+PLAIN = 0.045  # median step between neighbouring blocks over the range of all; of heads and brains at least 0.08
+LEAST_BLOCKS = 100
 DEEP = 22.0  # mm below the surface of the head; brain, not skull
 BRIGHT_RIM = 2.0  # median 4 to 14 mm below the surface over that of the inside: bone in CT; skull is dark in MR
 
@@ -117,7 +120,30 @@ def tissue(copy: Copy, depth: Array) -> list[Finding]:
     if high < EVEN * max(low, 1e-6):
         seen = f"90th over 10th percentile {high / max(low, 1e-6):.2f}"
         return [Finding("refuse", f"It is even inside ({seen}): there is no tissue of a brain in it.")]
+    if variety(copy) < PLAIN:
+        return [Finding("refuse", "It changes at a few edges only: there is no tissue of a brain in it.")]
     # Also where the skull was not recognised: bone in CT is not dark.
     if np.median(rim) > BRIGHT_RIM * np.median(deep):
         return [Finding("refuse", "What surrounds the brain is far brighter than it, as bone is in CT.")]
     return []
+
+
+def variety(copy: Copy) -> float:
+    """How much the inside changes from place to place, over the range of its brightness; 1 where there is too little.
+
+    The median over neighbouring blocks of 9 mm. A brain changes everywhere; a bottle, limb or test object only at few
+    edges, which a median does not see. Noise hardly counts in blocks.
+    """
+    share, signal = (averaged(array, (BLOCK,) * 3) for array in (copy.share, copy.signal))
+    whole = share > 0.999
+    if np.count_nonzero(whole) < LEAST_BLOCKS:
+        return 1.0
+    steps = [np.abs(np.diff(signal, axis=n))[_both(whole, n)] for n in range(3)]
+    low, high = np.percentile(signal[whole], (10, 90))
+    return float(np.median(np.concatenate(steps)) / max(high - low, 1e-6))
+
+
+def _both(whole: Mask, axis: int) -> Mask:
+    """Where a block and the next one along an axis are whole."""
+    first, second = (whole.take(range(n, whole.shape[axis] - 1 + n), axis) for n in (0, 1))
+    return np.asarray(first & second)

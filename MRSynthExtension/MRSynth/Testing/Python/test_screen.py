@@ -18,6 +18,9 @@ from MRSynthLib.engine.errors import InputError
 from MRSynthLib.engine.files import read_volume, write_volume
 from MRSynthLib.engine.preparation import prepare
 from MRSynthLib.engine.screening import screen
+from MRSynthLib.engine.screening_copy import copied
+from MRSynthLib.engine.screening_field import flattened
+from MRSynthLib.engine.screening_object import variety
 from MRSynthLib.engine.volume import Volume
 
 SAMPLES = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
@@ -171,6 +174,41 @@ def test_what_is_no_brain_mr_is_refused(volume: Callable[[], Volume], words: str
     seen = screen(volume())
     assert (seen.contrast, seen.verdict) == ("other", "refuse")
     assert words in seen.reasons[0]
+
+
+def test_a_t1_turned_over_is_refused_although_the_user_says_t1(samples: dict[str, Volume]) -> None:
+    voxels = samples["t1"].voxels.astype(np.float32)
+    top = np.percentile(voxels[voxels > 0], 99.5)
+    over = samples["t1"].replaced(np.where(voxels > 0, np.maximum(top - voxels, 1), 0))
+    with pytest.raises(InputError) as caught:
+        prepare(over, "native", source="t1", target=None, mask=None)
+    assert caught.value.code == "input-screened"
+    assert "bright for dark" in str(caught.value)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_field_is_measured_and_taken_out(order: int, samples: dict[str, Volume]) -> None:
+    volume = samples["t2"]
+    copy = copied(volume, screening.look(volume))
+    depth, inside = copy.depth(), copy.share > 0.5
+    even = replace(copy, signal=np.where(copy.share > 0, np.float32(1.5), np.float32(0)))
+    assert flattened(even, depth, order)[1] == pytest.approx(1, abs=1e-4)
+    x = np.broadcast_to(np.linspace(-1, 1, copy.signal.shape[0], dtype=np.float32)[:, None, None], copy.signal.shape)
+    flat, strength = flattened(replace(even, signal=even.signal * np.exp(0.4 * x)), depth, order)
+    np.testing.assert_allclose(flat.signal[inside], np.median(flat.signal[inside]), rtol=1e-3)
+    low, high = np.percentile(x[depth > 6], (5, 95))
+    assert strength == pytest.approx(np.exp(0.4 * (high - low)), rel=0.02)
+
+
+def test_a_thing_that_changes_at_few_edges_is_no_brain(samples: dict[str, Volume]) -> None:
+    volume = samples["t2"]
+    plates = np.where(np.indices(volume.shape)[2] % 32 < 8, 100.0, 500.0)
+    noisy = np.maximum(plates + np.random.default_rng(5).normal(0, 40, volume.shape), 1)
+    seen = screen(volume.replaced(np.where(volume.voxels > 0, noisy, 0)))
+    assert (seen.contrast, seen.verdict) == ("other", "refuse")
+    assert "few edges" in seen.reasons[0]
+    for known in samples.values():
+        assert variety(copied(known, screening.look(known))) > 0.1
 
 
 # --- tags ---------------------------------------------------------------------------------------------------
