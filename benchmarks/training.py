@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from mrsynth_training import config, frameworks
+from mrsynth_training import config, frameworks, hardware
 from mrsynth_training.batches import Batches
 from mrsynth_training.hardware import TrainingFabric
 from mrsynth_training.slices import SliceStore, SubjectSlices, open_store, write_store
@@ -191,6 +192,28 @@ def _operations(framework: frameworks.Framework, batches: Batches) -> float:
     return float(counter.get_total_flops())
 
 
+def forms(threads: int, steps: int = STEPS) -> str:
+    """CPU time of a paired step of the DenseU-net as it is defined and as it is trained, in turns."""
+    torch.set_num_threads(threads)
+    precision = _precision("cpu")
+    spent: dict[str, list[float]] = {"as defined": [], "as trained": []}
+    with tempfile.TemporaryDirectory() as folder:
+        store = _store(Path(folder))
+        trained = _framework("DenseUNet", METHODS["paired self-inverse"], "cpu", precision)
+        with mock.patch.object(hardware, "faster", lambda module: module):
+            defined = _framework("DenseUNet", METHODS["paired self-inverse"], "cpu", precision)
+        batches = Batches(store, trained.config, torch.Generator())
+        for step in range(steps + 1):
+            for seconds, framework in zip(spent.values(), (defined, trained), strict=True):
+                batch, begun = batches.draw(), time.process_time()
+                framework.optimise(batch, step, 1e-4)
+                seconds.append(time.process_time() - begun)
+    medians = {form: statistics.median(seconds[1:]) for form, seconds in spent.items()}
+    parts = ", ".join(f"{form} {seconds:.2f} s" for form, seconds in medians.items())
+    ratio = medians["as defined"] / medians["as trained"]
+    return f"CPU time of a paired DenseU-net step, {threads} threads, {precision}: {parts}; ratio {ratio:.2f}"
+
+
 def _limits(store: SliceStore, precision: str) -> dict[str, float]:
     """Shares of the CPU's time by kind of operation, in steps of the paired self-inverse DenseU-net."""
     framework = _framework("DenseUNet", METHODS["paired self-inverse"], "cpu", precision)
@@ -232,7 +255,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help=f"measured steps of each ({STEPS})")
     parser.add_argument("--generators", nargs="+", choices=GENERATORS, default=GENERATORS, help="only these")
     parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--forms", action="store_true", help="only compare the DenseU-net's forms on the CPU")
     options = parser.parse_args()
+    if options.forms:
+        print(forms(options.threads, options.steps))
+        return
     found = measure(options.threads, options.steps, options.generators)
     print(text(found))
     if options.output:

@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next step: to have Linux hand out the same pages again costs a tenth of a step."""
+"""Freed memory is kept for the next step: Linux would clear the same pages anew for each of them."""
 
 from __future__ import annotations
 
