@@ -600,12 +600,13 @@ def test_scores_against_an_acquired_volume(app: Any, widget: Any, t1: Any, phant
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
 
 
-def test_a_scoring_ends_with_the_panel(app: Any, widget: Any, t1: Any, phantom_t2: Volume) -> None:
+def test_a_scoring_ends_with_the_panel(app: Any, widget: Any, t1: Any, phantom_t2: Volume, temporary: Path) -> None:
     run_to_end(app, widget)
     widget.panel.parameters.acquired = add(phantom_t2)
     widget.panel.ui.scoreButton.click()
+    assert len(list(temporary.glob("mrsynth-run-*"))) == 1
     widget.panel.close()
-    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
+    assert list(temporary.glob("mrsynth-run-*")) == []
 
 
 def test_scores_that_cannot_be_are_said_so(app: Any, widget: Any, t1: Any) -> None:
