@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mrsynth_training.phantom_anatomy import Grid, smooth_field
 from MRSynthLib.engine.itk import ItkGeometry
+from MRSynthLib.engine.screening import look
 from MRSynthLib.engine.volume import Volume
 
 Rng = np.random.Generator
@@ -110,8 +111,8 @@ def mixed(volume: Volume, rng: Rng) -> Volume:
 
 
 def bright_for_dark(volume: Volume) -> Volume:
-    """Turned over between 0 and the 99.5th percentile, as nothing real is; 0 stays."""
-    top = float(np.percentile(volume.voxels[volume.voxels > 0], 99.5))
+    """Turned over between 0 and the 99.5th percentile of brain, as nothing real is; 0 stays."""
+    top = float(np.percentile(volume.voxels[look(volume).brain], 99.5))
     turned_over = np.maximum(top - np.minimum(volume.voxels, top), 1)
     return volume.replaced(np.where(volume.voxels > 0, turned_over, 0).astype(np.float32))
 
