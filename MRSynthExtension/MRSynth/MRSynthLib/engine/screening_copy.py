@@ -59,9 +59,10 @@ def averaged(voxels: NDArray[Any], steps: tuple[int, ...]) -> Array:
         if step > 1:
             end, before = voxels.shape[axis] // step * step, (slice(None),) * axis
             # A sum of slices: three times as fast as the mean of an array with one axis more.
-            total = voxels[(*before, slice(0, end, step))].astype(np.float32)
-            for first in range(1, step):
-                total += voxels[(*before, slice(first, end, step))]
+            parts = [(*before, slice(first, end, step)) for first in range(step)]
+            total = voxels[parts[0]].astype(np.float32)
+            for part in parts[1:]:
+                total += voxels[part]
             voxels = total / np.float32(step)
     return np.asarray(voxels, np.float32)
 
