@@ -12,9 +12,9 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from mrsynth_training import heap
 from mrsynth_training.dense_training import faster
 from mrsynth_training.errors import TrainingError
+from MRSynthLib.engine import memory
 
 OPTIONS = {"default": {"mode": "default"}, "cuda-graphs": {"mode": "reduce-overhead"}}  # of torch.compile
 # Largest difference of compiled modules: of outputs, absolute, and of gradients, relative to their norm.
@@ -49,7 +49,7 @@ class TrainingFabric(Fabric):
         )
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
         if self.device.type == "cpu":
-            heap.keep_freed()
+            memory.keep()
         self.precision_name, self.compiled = precision, compiled
         self._pairs: list[tuple[nn.Module, nn.Module]] = []
 

@@ -114,9 +114,9 @@ def test_other_upsampling_stays_as_it_is():
 def test_memory_that_was_freed_stays_with_the_process():
     code = (
         "import torch\n"
-        "from mrsynth_training import heap\n"
+        "from MRSynthLib.engine import memory\n"
         "def resident(): return int(open('/proc/self/statm').read().split()[1])\n"
-        "assert heap.keep_freed()\n"
+        "assert memory.keep()\n"
         "before = resident()\n"
         "blocks = [torch.ones(6 << 20) for _ in range(4)]\n"  # of 24 MiB
         "del blocks\n"

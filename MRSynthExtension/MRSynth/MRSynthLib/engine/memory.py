@@ -73,24 +73,33 @@ def is_short(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
-@contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Keep freed memory for the next allocation while this lasts; then give it back to the system.
+def keep() -> bool:
+    """Keep freed memory for the next allocation from now on; False where the C library cannot be told to.
 
     A network allocates and frees the same tens of megabytes for each batch. glibc hands them back to the system each
-    time, and each of their pages is fetched anew and filled with zeros: up to a quarter of the run. Elsewhere this
-    does nothing.
+    time, and each of their pages is fetched anew and filled with zeros: up to a quarter of the run.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is None or not hasattr(libc, "mallopt"):  # musl has no such setting
-        yield
-        return
+    libc = _glibc()
+    if libc is None:
+        return False
     libc.mallopt(_TRIM_THRESHOLD, _LARGE)
-    if not libc.mallopt(_MMAP_THRESHOLD, _LARGE):
-        libc.mallopt(_MMAP_THRESHOLD, _LARGE_BEFORE_2_35)
+    return bool(libc.mallopt(_MMAP_THRESHOLD, _LARGE) or libc.mallopt(_MMAP_THRESHOLD, _LARGE_BEFORE_2_35))
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Keep freed memory while this lasts, where that is possible; then give it back to the system."""
     try:
+        keep()
         yield
     finally:
-        libc.mallopt(_TRIM_THRESHOLD, _DEFAULT)
-        libc.mallopt(_MMAP_THRESHOLD, _DEFAULT)
-        libc.malloc_trim(0)
+        if (libc := _glibc()) is not None:
+            libc.mallopt(_TRIM_THRESHOLD, _DEFAULT)
+            libc.mallopt(_MMAP_THRESHOLD, _DEFAULT)
+            libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library if it is glibc; musl has no such settings."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if libc is not None and hasattr(libc, "mallopt") else None
