@@ -22,6 +22,7 @@ from mrsynth_training.calibration_scores import ause, coverage, spearman
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import load_pair
 from mrsynth_training.preparation import find_cases
+from mrsynth_training.unseen import trained_on
 from MRSynthLib.engine import checkpoint, reliability
 from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.intensity import SCALE
@@ -69,7 +70,7 @@ def collect(
     for case in find_cases(data):
         if subjects and case.subject not in subjects:
             continue
-        unseen = [one for one in synthesizers if case.subject not in _trained_on(one.checkpoint.card)]
+        unseen = [one for one in synthesizers if case.subject not in trained_on(one.checkpoint.card)]
         if not unseen:
             if subjects:
                 seen = f"every checkpoint was trained on {case.subject}"
@@ -83,10 +84,6 @@ def collect(
             calibration_data.write(table, folder)
             error = float(table.error[table.drawn].mean())
             report(f"{case.subject} from {contrast}: {table.about['model']}, mean error {error:.3f}")
-
-
-def _trained_on(card: checkpoint.Card) -> set[str]:
-    return {entry["subject"] for entry in card["training_data"] if entry["role"] == "train"}
 
 
 class MeanMap:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ def add(commands: Any) -> None:
 def _study(options: argparse.Namespace) -> int:
     from mrsynth_training import report, study, study_plan
     from mrsynth_training.guard import handling
+    from mrsynth_training.options import to_stderr
 
     plan = study_plan.Study(
         data=options.data,
@@ -59,7 +59,7 @@ def _study(options: argparse.Namespace) -> int:
         broken=options.broken,
     )
     with handling(signal.default_int_handler, signal.SIGTERM):  # as Ctrl-C, while studies are prepared and scored
-        outcome = study.run(plan, report=lambda line: print(line, file=sys.stderr, flush=True))
+        outcome = study.run(plan, report=to_stderr)
         print(report.write(outcome, study_plan.engine_device(options.accelerator)))
     failed = any(results["failures"] for results in outcome.results.values())
     return 3 if failed else 0
