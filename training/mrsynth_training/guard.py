@@ -1,13 +1,9 @@
-"""Stops a run whose loss explodes or is no number, keeps the batch, and lets Ctrl-C end a step first."""
+"""Stops a run whose loss explodes or is no number, and keeps the batch."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,38 +59,3 @@ def keep_batch(folder: Path, batch: Batch, step: int, rank: int) -> Path | None:
         path.unlink(missing_ok=True)
         return None
     return path
-
-
-class Stop:
-    """Whether the user or the system asked for an end."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: the first lets the step end, a second Ctrl-C does not wait."""
-        if self.wanted and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.wanted = True
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[Stop]:
-    """Take Ctrl-C and SIGTERM as the wish to stop after this step."""
-    stop = Stop()
-    with handling(stop, signal.SIGINT, signal.SIGTERM):
-        yield stop
-
-
-@contextlib.contextmanager
-def handling(handler: Callable[[int, FrameType | None], Any], *signals: int) -> Iterator[None]:
-    """Have signals handled meanwhile; outside the main thread nothing is changed."""
-    earlier = {}
-    for number in signals:
-        with contextlib.suppress(ValueError):
-            earlier[number] = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, former in earlier.items():
-            signal.signal(number, former)

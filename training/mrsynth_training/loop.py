@@ -16,7 +16,7 @@ from mrsynth_training import frameworks, splits
 from mrsynth_training.batches import Batch, Batches
 from mrsynth_training.config import Config
 from mrsynth_training.errors import TrainingError
-from mrsynth_training.guard import Guard, Stop, keep_batch, stopping
+from mrsynth_training.guard import Guard, keep_batch
 from mrsynth_training.hardware import TrainingFabric
 from mrsynth_training.progress import Speed, Teller
 from mrsynth_training.run_files import (
@@ -27,6 +27,7 @@ from mrsynth_training.run_files import (
     read_checkpoint,
     write_checkpoint,
 )
+from mrsynth_training.signals import Stop, stopping
 from mrsynth_training.slices import SliceStore
 from mrsynth_training.validation import Validator
 from MRSynthLib.engine.files import write_aside, write_error

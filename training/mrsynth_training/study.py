@@ -30,10 +30,10 @@ from mrsynth_training.candidates import Candidate, Network
 from mrsynth_training.config import Config
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.export import export
-from mrsynth_training.guard import handling
 from mrsynth_training.loop import read_checkpoint
 from mrsynth_training.preparation import Case, find_cases, prepare
 from mrsynth_training.protocols import PROTOCOLS
+from mrsynth_training.signals import handling
 from mrsynth_training.slices import open_store
 from mrsynth_training.splits import PAPER, WATCHED
 from mrsynth_training.study_plan import Study, Trained, engine_device

@@ -43,8 +43,8 @@ def add(commands: Any) -> None:
 
 def _study(options: argparse.Namespace) -> int:
     from mrsynth_training import report, study, study_plan
-    from mrsynth_training.guard import handling
     from mrsynth_training.options import to_stderr
+    from mrsynth_training.signals import handling
 
     plan = study_plan.Study(
         data=options.data,
