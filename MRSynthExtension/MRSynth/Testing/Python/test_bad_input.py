@@ -295,8 +295,9 @@ def voxels_as_text(folder: Path) -> list[str]:
 @case("input-contrast-unknown")
 def neither_t1_nor_t2(folder: Path) -> list[str]:
     t1, t2 = good(folder), phantom("t2")
-    for share in np.linspace(0.05, 0.6, 56):  # of T1 in a mixture that the screening cannot decide on
-        mixed = t1.replaced((share * t1.voxels + (1 - share) * t2.voxels).astype(np.float32))
+    grain = 1 + 0.1 * np.random.default_rng(0).standard_normal(t1.shape)  # without, it would be too even for a brain
+    for share in np.linspace(0.3, 0.6, 31):  # of T1 in a mixture that the screening cannot decide on
+        mixed = t1.replaced(((share * t1.voxels + (1 - share) * t2.voxels) * grain).clip(0).astype(np.float32))
         source = screening.screen(mixed).source
         if source is not None and source.confidence < SURE:
             return nifti(folder, mixed.voxels.T, mixed.ijk_to_ras)
