@@ -67,6 +67,7 @@ def panel_pictures(app: Any) -> None:
     app.grab(PICTURES / "tutorial-running.png", PANEL)
     app.wait_until(lambda: not panel.run.running, PATIENCE)
     ui.scoreButton.click()
+    app.wait_until(lambda: not panel.compare.scoring, PATIENCE)
     app.grab(PICTURES / "tutorial-finished.png", PANEL)
 
 

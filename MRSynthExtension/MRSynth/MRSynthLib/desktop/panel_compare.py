@@ -67,10 +67,9 @@ class CompareSection(Section):
             self.ui.sideBySideButton.setChecked(False)
             self.ui.flickerButton.setChecked(False)
         acquired = self.parameters.acquired
-        running = self._scoring is not None
         scorable = possible and acquired is not None and acquired is not synthetic
-        self.ui.scoreButton.setText(_("Cancel scoring") if running else _("Difference map and scores"))
-        self.ui.scoreButton.setEnabled(running or scorable)
+        self.ui.scoreButton.setText(_("Cancel scoring") if self.scoring else _("Difference map and scores"))
+        self.ui.scoreButton.setEnabled(self.scoring or scorable)
         hint = "" if possible else _("Choose a synthetic volume above, or make one, to compare it with its source.")
         self.ui.compareHintLabel.setText(hint)
         self.ui.compareHintLabel.setVisible(bool(hint))
@@ -80,6 +79,11 @@ class CompareSection(Section):
     def leave(self) -> None:
         """Stop flickering: the user looks at something else."""
         self.ui.flickerButton.setChecked(False)
+
+    @property
+    def scoring(self) -> bool:
+        """Whether scores are being computed."""
+        return self._scoring is not None
 
     def close(self) -> None:
         """Give the user's layout back, and end the scoring."""
@@ -148,7 +152,7 @@ class CompareSection(Section):
         self._flicker = None
 
     def _on_score(self, checked: bool = False) -> None:
-        if self._scoring is not None:
+        if self.scoring:
             self._stop_scoring()
             self._scored = _("Cancelled.")
         else:
