@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mrsynth_training import options as common
+from mrsynth_training import options as shared
 from mrsynth_training.errors import TrainingError
 
 
@@ -24,10 +24,10 @@ def add(commands: Any) -> None:
         metavar="MODEL",
         help="make residuals with these, each on what it has not seen",
     )
-    common.studies(calibrate, required=False, note=", with --models")
+    shared.studies(calibrate, required=False, note=", with --models")
     add("--candidates", action="store_true", help="with --models: also maps that need more passes, to compare with")
     add("--planes", action="store_true", help="with --models: also the spread of passes in three planes")
-    common.device(calibrate)
+    shared.device(calibrate)
     add("--into", type=Path, metavar="CHECKPOINT", help="write the calibration into the card of this checkpoint")
     add("-o", "--output", type=Path, help="with --into: write that to another file")
     add("--report", type=Path, metavar="FILE", help="JSON file with all scores to write")
@@ -48,7 +48,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             candidates=options.candidates,
             planes=options.planes,
             device=options.device,
-            report=common.to_stderr,
+            report=shared.to_stderr,
         )
     tables = calibration_data.read(options.residuals)
     rows = calibration.cross_validate(tables)

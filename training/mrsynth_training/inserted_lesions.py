@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from mrsynth_training import phantom_physics
+from mrsynth_training.phantom_disease import within
 from mrsynth_training.phantom_physics import Scan, Tissue
 from mrsynth_training.store_files import LESION
 
@@ -92,7 +93,7 @@ def _ill(t1: Array, t2: Array, brain: NDArray[np.bool_], rng: np.random.Generato
         marked |= shape > 0.5
         parts = [(shape, water)]
         if core:
-            parts.append((_within(shape, core, rng), rng.uniform(*NECROTIC)))
+            parts.append((_core_of(shape, core, rng), rng.uniform(*NECROTIC)))
         for part, share in parts:
             ill = phantom_physics.with_water(known["white"], share)
             for image, scan, level in zip(images, scans, levels, strict=True):
@@ -159,15 +160,14 @@ def _shape(centre: NDArray[np.int64], radius: float, size: tuple[int, ...], rng:
     across = np.cos(angle) * offsets[1] - np.sin(angle) * offsets[0]
     waves = ndimage.zoom(rng.standard_normal((6, 6)), np.array(size) / 6, order=3)
     level = np.hypot(along / stretch, across * stretch) / radius * np.clip(1 + ROUGHNESS * waves, 0.4, 1.6)
-    return np.asarray(1 / (1 + np.exp(np.clip((level - 1) / rng.uniform(*EDGE), -30, 30))), dtype=np.float32)
+    return within(1.0, level, rng.uniform(*EDGE))
 
 
-def _within(shape: Array, core: float, rng: np.random.Generator) -> Array:
+def _core_of(shape: Array, core: float, rng: np.random.Generator) -> Array:
     """The necrotic core of a lesion: its inner part, `core` of its radius wide."""
     depth = ndimage.distance_transform_edt(shape > 0.5)
     inner = (1 - core) * depth.max()
-    soft = 1 / (1 + np.exp(np.clip((inner - depth) / rng.uniform(0.5, 1.5), -30, 30)))
-    return np.asarray(shape * soft, dtype=np.float32)
+    return np.asarray(shape * within(-inner, -depth, rng.uniform(0.5, 1.5)), dtype=np.float32)
 
 
 def _replace(image: Array, share: Array, factor: float, white: float) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mrsynth_training.phantom_disease import within
 from mrsynth_training.phantom_physics import CSF, Tissue, with_water
 
 MILLILITRES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -116,16 +117,12 @@ def _lesion(
     inside = brain[box]
     edge = max(EDGE, 0.35 * float(steps.min()) / radius)  # a border is not sharper than a voxel
     limits = (NECROTIC, 1.0) if kind == "tumour" else (1.0,)
-    within = [_within(limit, level, edge) * inside for limit in limits]
-    shares = (within[0], within[1] * (1 - within[0])) if kind == "tumour" else (within[0],)
-    core = (within[-1] > 0.5) & inside
+    parts = [within(limit, level, edge / 2) * inside for limit in limits]
+    shares = (parts[0], parts[1] * (1 - parts[0])) if kind == "tumour" else (parts[0],)
+    core = (parts[-1] > 0.5) & inside
     away = ndimage.distance_transform_edt(~core, sampling=steps)
     shell = (away >= SHELL[0]) & (away <= SHELL[1]) & inside
     return Lesion(millilitres, kind, box, shares, core, shell, (level <= NEIGHBOURHOOD) & inside)
-
-
-def _within(limit: float, level: NDArray[Any], edge: float) -> Array:
-    return np.asarray(1 / (1 + np.exp(np.clip((level - limit) / (edge / 2), -30, 30))), dtype=np.float32)
 
 
 def _box(centre: NDArray[Any], reach: float, steps: NDArray[Any], shape: Sequence[int]) -> tuple[slice, slice, slice]:

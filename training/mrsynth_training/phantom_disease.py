@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +60,8 @@ class Tumour:
         # Oedema spreads along white matter, hardly into grey matter, and not into fluid.
         white = anatomy.fractions["white"]
         slow = 1 + 0.8 * (1 - white)
-        swollen = _within(reach, level * slow) * (1 - anatomy.fractions["csf"])
-        core, dead = _within(1.0, level), _within(necrotic, level)
+        swollen = within(reach, level * slow) * (1 - anatomy.fractions["csf"])
+        core, dead = within(1.0, level), within(necrotic, level)
         anatomy.replace("oedema", swollen)
         anatomy.replace("enhancing", core)
         anatomy.replace("necrosis", dead)
@@ -88,13 +89,13 @@ def add_lesions(anatomy: Anatomy, rng: np.random.Generator) -> None:
         axes = (rng.standard_normal((3, 3)) / 3 + np.diag(stretch)).astype(np.float32)
         near = np.flatnonzero(np.abs(places - centre[:, None]).max(axis=0) < 4 * radius)
         level = np.sqrt(np.square(axes @ (places[:, near] - centre[:, None])).sum(axis=0)) / np.float32(radius)
-        share[near] = np.maximum(share[near], _within(1.0, level, edge=0.2))
+        share[near] = np.maximum(share[near], within(1.0, level, edge=0.2))
     share *= anatomy.fractions["white"]
     anatomy.replace("lesion", share)
     anatomy.lesions[anatomy.brain] = share > 0.5
 
 
-def _within(limit: float, level: Array, edge: float = EDGE) -> Array:
+def within(limit: float, level: NDArray[np.floating[Any]], edge: float = EDGE) -> Array:
     """1 where `level` is below the limit and 0 above, with a soft border."""
     return np.asarray(1 / (1 + np.exp(np.clip((level - limit) / edge, -30, 30))), dtype=np.float32)
 
