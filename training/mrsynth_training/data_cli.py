@@ -26,6 +26,9 @@ def add(commands: Any) -> None:
     prepare.add_argument("data", type=Path, help=DATA_HELP)
     prepare.add_argument("-o", "--store", type=Path, required=True, help="folder of the slice store to write")
     prepare.add_argument("--frame", choices=("native", "paper"), default="native")
+    prepare.add_argument(
+        "--planes", choices=("axial", "three"), default="axial", help="three: coronal and sagittal slices, too (native)"
+    )
     prepare.add_argument("--validation", nargs="*", default=[], metavar="PATIENT", help="patients kept out of training")
     prepare.add_argument(
         "--split",
@@ -60,6 +63,7 @@ def _prepare(options: argparse.Namespace) -> int:
         options.data,
         options.store,
         options.frame,
+        planes=options.planes,
         validation=options.validation,
         split=options.split,
         seed=options.seed,

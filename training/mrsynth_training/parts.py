@@ -18,10 +18,11 @@ VERSION = 1  # of what `prepare_case` makes: a change of it makes earlier parts 
 ARRAYS = ("images.npy", "mask.npy", "slices.npy")
 
 
-def key(case: Case, frame: str) -> dict[str, Any]:
+def key(case: Case, frame: str, planes: str = "axial") -> dict[str, Any]:
     """What a part is made of: it is made again where this has changed."""
     status = {role: path.stat() for role, path in case.files().items()}
     return {
+        **({"planes": planes} if planes != "axial" else {}),  # so that older stores keep their keys
         "version": VERSION,
         "frame": frame,
         "patient": case.patient,

@@ -20,7 +20,7 @@ from mrsynth_training import inspection, parts, sources, splits
 from mrsynth_training.cohort import Case, Problem, find, find_cases
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.store_files import META, SubjectSlices, write_store
-from mrsynth_training.subject_slices import PAPER_SLICES, prepare_case
+from mrsynth_training.subject_slices import PAPER_SLICES, PLANES, prepare_case
 from MRSynthLib.engine.errors import MRSynthError, OutputError
 
 __all__ = ["Case", "find_cases", "prepare", "prepare_case"]
@@ -35,6 +35,7 @@ def prepare(
     store: Path,
     frame: str,
     *,
+    planes: str = "axial",
     validation: Sequence[str] = (),
     split: str | Path | None = None,
     seed: int = 1,
@@ -51,6 +52,8 @@ def prepare(
     store : Path
         Folder to write.
     frame : {"native", "paper"}
+    planes : {"axial", "three"}
+        three: coronal and sagittal slices, too, of studies whose voxels are near enough to cubes; native frame only.
     validation : sequence of str
         Patients kept out of training; all others are trained on. Not together with `split`.
     split : str or Path, optional
@@ -74,6 +77,10 @@ def prepare(
     OutputError
         If the store cannot be written.
     """
+    if frame == "paper" and planes != "axial":
+        raise TrainingError(
+            f"planes is '{planes}' in the paper's frame", "'axial', as published", "Leave --planes out, or use native"
+        )
     found = inspection.inspect(find(data))
     report(inspection.text(found))
     if found.problems and broken == "stop":
@@ -82,11 +89,11 @@ def prepare(
         raise TrainingError(f"{data} has no usable study", "a whole T1 and T2 of each", "See the report above")
     chosen = _split(found.usable, validation, split, seed)
     cases = [case for case in found.usable if chosen.role(case.subject)]
-    keys = {case.subject: parts.key(case, frame) for case in cases}
+    keys = {case.subject: parts.key(case, frame, planes) for case in cases}
     if _is_there(store, keys, chosen):
         report(f"{store} holds these very slices already")
         return store
-    _check_space(store, len(cases), frame, found.voxels)
+    _check_space(store, len(cases), frame, found.voxels * len(PLANES[planes]))
     report(f"split: {chosen.rule}; {len(cases)} studies to prepare")
     if dry_run:
         return store
@@ -94,7 +101,7 @@ def prepare(
     if done:
         report(f"{len(done)} studies are prepared already")
     failures = list(found.problems)
-    work = partial(_prepare_part, store=store, frame=frame, listed=sources.listed_checksums(data))
+    work = partial(_prepare_part, store=store, frame=frame, planes=planes, listed=sources.listed_checksums(data))
     for case, error in _each(work, [case for case in cases if case.subject not in done], jobs):
         if error is None:
             done[case.subject] = _loaded(store, case, keys)
@@ -150,8 +157,8 @@ def _check_space(store: Path, studies: int, frame: str, voxels: int) -> None:
         )
 
 
-def _prepare_part(case: Case, *, store: Path, frame: str, listed: sources.Listed) -> None:
-    parts.save(store, parts.key(case, frame), prepare_case(case, frame, listed))
+def _prepare_part(case: Case, *, store: Path, frame: str, planes: str, listed: sources.Listed) -> None:
+    parts.save(store, parts.key(case, frame, planes), prepare_case(case, frame, listed, planes=planes))
 
 
 def _each(work: Callable[[Case], None], cases: list[Case], jobs: int) -> Iterator[tuple[Case, Exception | None]]:

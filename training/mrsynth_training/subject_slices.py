@@ -1,7 +1,9 @@
-"""One study to slices: both contrasts on one grid, scaled, in the model's frame."""
+"""One study to slices: both contrasts on one grid, scaled, in the model's frame, cut in one plane or in three."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +14,20 @@ from mrsynth_training.errors import TrainingError
 from mrsynth_training.registration import brain_of_head, core_of_brain, register_rigid
 from mrsynth_training.store_files import BRAIN, LESION, SubjectSlices
 from MRSynthLib.engine import intensity, screening, standard_space
+from MRSynthLib.engine.preparation import sliceable
 from MRSynthLib.engine.volume import Volume
 
+PLANES = {"axial": standard_space.PLANES[:1], "three": standard_space.PLANES}
+NEXT_PLANE = 10_000  # added to the slice numbers of each further plane, so that they are no neighbours
 PAPER_SLICES = 81
 LEAST_FOREGROUND = 0.01  # share of a slice that must not be background for it to be worth training on
 LEAST_BRIGHT = 0.02  # share of the brain that must be above 0 in a contrast
 SAME_GRID = 1e-3  # mm
 
 
-def prepare_case(case: Case, frame: str, listed: sources.Listed | None = None) -> SubjectSlices:
+def prepare_case(
+    case: Case, frame: str, listed: sources.Listed | None = None, *, planes: str = "axial"
+) -> SubjectSlices:
     """Read a study, every file once, and cut it into slices.
 
     Parameters
@@ -29,11 +36,13 @@ def prepare_case(case: Case, frame: str, listed: sources.Listed | None = None) -
     frame : {"native", "paper"}
     listed : dict, optional
         Checksums that came with the data; see `sources.listed_checksums`.
+    planes : {"axial", "three"}
+        three: axial, coronal and sagittal slices where the voxels are near enough to cubes.
 
     Returns
     -------
     SubjectSlices
-        Without a role: that is the split's.
+        Without a role: that is the split's. The slice numbers of further planes are `NEXT_PLANE` apart.
 
     Raises
     ------
@@ -61,18 +70,12 @@ def prepare_case(case: Case, frame: str, listed: sources.Listed | None = None) -
     tissue = brain if stripped else core_of_brain(brain, t1)
     _check_brain(case, tissue, t1.voxels, t2_voxels)
     scales = [intensity.brain_scale(v, tissue) for v in (t1.voxels, t2_voxels)]
-    space = standard_space.plan(t1, brain if frame == "paper" else head, frame)
-    outside = space.to_model(support.astype(np.float32)) < 0.5
-    images = np.stack(
-        [
-            np.where(outside, 0, intensity.normalize(space.to_model(np.asarray(v, np.float32)), scale))
-            for v, scale in zip((t1.voxels, t2_voxels), scales, strict=True)
-        ],
-        axis=1,
+    study = _Study(
+        (t1.voxels, t2_voxels), (scales[0], scales[1]), support, head & covered, brain, _disease(volumes, t1)
     )
-    mask = (space.to_model(brain.astype(np.float32)) > 0.5).astype(np.uint8) * BRAIN
-    mask[space.to_model(_disease(volumes, t1).astype(np.float32)) > 0.5] = LESION
-    slices = _worthwhile(images, space.to_model((head & covered).astype(np.float32)) > 0.5, outside, mask > 0, frame)
+    views = PLANES[planes] if sliceable(t1) else PLANES["axial"]
+    enclosed = brain if frame == "paper" else head
+    cuts = [study.cut(standard_space.plan(t1, enclosed, frame, plane), frame) for plane in views]
     record = {
         "subject": case.subject,
         "patient": case.patient,
@@ -85,9 +88,50 @@ def prepare_case(case: Case, frame: str, listed: sources.Listed | None = None) -
         "registered": not same_grid,
         "t1_scale": scales[0],
         "t2_scale": scales[1],
+        "planes": list(views),
         "files": files,
     }
-    return SubjectSlices(images[slices], mask[slices], slices, record)
+    images, masks, numbers = zip(*cuts, strict=True)
+    numbers = [of_plane + NEXT_PLANE * n for n, of_plane in enumerate(numbers)]
+    return SubjectSlices(_joined(images), _joined(masks), np.concatenate(numbers), record)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """Both contrasts and the masks of a study, all of one shape (k, j, i)."""
+
+    voxels: tuple[np.ndarray, np.ndarray]
+    scales: tuple[float, float]
+    support: np.ndarray  # where both contrasts say something
+    head: np.ndarray  # where both were measured
+    brain: np.ndarray
+    disease: np.ndarray
+
+    def cut(self, space: standard_space.StandardSpace, frame: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images (n, 2, h, w), masks (n, h, w) and numbers (n,) of the slices that are worth keeping."""
+        outside = space.to_model(self.support.astype(np.float32)) < 0.5
+        images = np.stack(
+            [
+                np.where(outside, 0, intensity.normalize(space.to_model(np.asarray(v, np.float32)), scale))
+                for v, scale in zip(self.voxels, self.scales, strict=True)
+            ],
+            axis=1,
+        )
+        mask = (space.to_model(self.brain.astype(np.float32)) > 0.5).astype(np.uint8) * BRAIN
+        mask[space.to_model(self.disease.astype(np.float32)) > 0.5] = LESION
+        kept = _worthwhile(images, space.to_model(self.head.astype(np.float32)) > 0.5, outside, mask > 0, frame)
+        return images[kept], mask[kept], kept
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The slices of all planes behind each other, padded with 0 at the bottom and right to the largest extent."""
+    height, width = (max(array.shape[axis] for array in arrays) for axis in (-2, -1))
+    joined = np.zeros((sum(map(len, arrays)), *arrays[0].shape[1:-2], height, width), arrays[0].dtype)
+    first = 0
+    for array in arrays:
+        joined[first : first + len(array), ..., : array.shape[-2], : array.shape[-1]] = array
+        first += len(array)
+    return joined
 
 
 def _check_brain(case: Case, tissue: np.ndarray, t1: np.ndarray, t2: np.ndarray) -> None:

@@ -19,9 +19,13 @@ import pytest
 from mrsynth_training import parts, preparation, slices, sources, splits
 from mrsynth_training.cli import main
 from mrsynth_training.errors import TrainingError
+from mrsynth_training.neighbours import neighbours
 from mrsynth_training.phantom_files import write_cohort
 from mrsynth_training.slices import open_store
+from mrsynth_training.subject_slices import NEXT_PLANE
+from MRSynthLib.engine import preparation as engine
 from MRSynthLib.engine.files import read_volume, sha256_of, write_volume
+from MRSynthLib.engine.standard_space import PLANES
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +119,12 @@ def test_killed_in_the_middle_and_run_again_is_the_uninterrupted_store(store, co
         open_store(target)
     made = []
     original = preparation.prepare_case
-    monkeypatch.setattr(
-        preparation, "prepare_case", lambda case, *rest: made.append(case.subject) or original(case, *rest)
-    )
+
+    def noted(case, *rest, **options):
+        made.append(case.subject)
+        return original(case, *rest, **options)
+
+    monkeypatch.setattr(preparation, "prepare_case", noted)
     prepare(cohort, target)
     assert arrays(target) == arrays(store)
     assert not kept & set(made)
@@ -257,3 +264,54 @@ def test_parts_of_another_frame_are_not_taken(cohort, tmp_path):
     parts.save(tmp_path, made, preparation.prepare_case(case, "paper"))
     assert parts.load(tmp_path, case.subject, made) is not None
     assert parts.load(tmp_path, case.subject, parts.key(case, "native")) is None
+    assert parts.load(tmp_path, case.subject, parts.key(case, "paper", "three")) is None
+
+
+def test_three_planes_are_cut_as_the_engine_cuts_them(cohort):
+    (case, *_) = preparation.find_cases(cohort)
+    axial = preparation.prepare_case(case, "native")
+    three = preparation.prepare_case(case, "native", planes="three")
+    assert three.record["planes"] == list(PLANES)
+    plane, number = np.divmod(three.slices, NEXT_PLANE)
+    n, _, height, width = axial.images.shape
+    assert np.array_equal(number[plane == 0], axial.slices)
+    assert np.array_equal(three.images[:n, :, :height, :width], axial.images)
+    as_run = engine.prepare(read_volume(str(case.t1)), "native", source="t1", target="t2", mask=None)
+    for index, name in enumerate(PLANES[1:], start=1):
+        expected = engine.in_plane(as_run, "native", name).slices
+        height, width = expected.shape[1:]
+        mine = three.images[plane == index, 0, :height, :width]
+        beyond = three.images[plane == index].copy()
+        beyond[:, :, :height, :width] = 0
+        assert not beyond.any()
+        assert np.corrcoef(mine.ravel(), expected[number[plane == index]].ravel())[0, 1] > 0.99
+    volumes = [np.count_nonzero(three.mask[plane == index]) for index in range(3)]
+    assert max(volumes) < 1.05 * min(volumes)  # pixels of brain, in slices equally far apart
+
+
+def test_slices_of_two_planes_are_no_neighbours_and_thick_slices_stay_axial(copy, tmp_path):
+    def thick(volume):
+        affine = volume.ijk_to_ras.copy()
+        affine[:3, 2] *= 3
+        return type(volume)(np.ascontiguousarray(volume.voxels[::3]), affine)
+
+    for contrast in ("t1", "t2", "seg"):
+        altered(volume_of(copy, 1, contrast), thick)
+    preparation.prepare(copy, tmp_path / "store", "native", planes="three", split="2+1+1", report=lambda line: None)
+    opened = open_store(tmp_path / "store")
+    planes = {record["subject"]: record["planes"] for record in opened.meta["subjects"]}
+    assert planes == {f"Phantom_{n:04d}": ["axial"] if n == 1 else list(PLANES) for n in range(1, 5)}
+    of_plane = np.array([row["slice"] // NEXT_PLANE for row in opened.rows])
+    around = neighbours(opened.rows, 3)
+    assert (of_plane[around] == of_plane[:, None]).all()
+    assert (around[:, 0] != around[:, 2]).all()
+    said: list[str] = []
+    preparation.prepare(copy, tmp_path / "store", "native", planes="three", split="2+1+1", report=said.append)
+    assert "holds these very slices already" in said[-1]
+    with pytest.raises(TrainingError, match=r"another split|studies that differ"):
+        preparation.prepare(copy, tmp_path / "store", "native", split="2+1+1", report=said.append)
+
+
+def test_the_paper_s_frame_is_axial(cohort, tmp_path):
+    with pytest.raises(TrainingError, match="as published"):
+        prepare(cohort, tmp_path / "store", planes="three")

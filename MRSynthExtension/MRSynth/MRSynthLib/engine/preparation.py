@@ -84,9 +84,8 @@ def in_plane(prepared: Prepared, frame: str, plane: str) -> Prepared:
     InputError
         input-planes: the volume's voxels are too far from cubes.
     """
-    spacing = prepared.volume.spacing
-    if max(spacing) > THICK * max(min(spacing), standard_space.NATIVE_SPACING):
-        seen = " x ".join(f"{mm:.3g}" for mm in spacing)
+    if not sliceable(prepared.volume):
+        seen = " x ".join(f"{mm:.3g}" for mm in prepared.volume.spacing)
         raise InputError(
             "input-planes", f"The voxels are {seen} mm.", f"slices at most {THICK:g} times as thick as pixels are wide."
         )
@@ -95,6 +94,11 @@ def in_plane(prepared: Prepared, frame: str, plane: str) -> Prepared:
     np.clip(slices, 0, 1, out=slices)
     rows, columns = space.looked_at(prepared.inside)
     return replace(prepared, space=space, slices=slices, rows=rows, columns=columns)
+
+
+def sliceable(volume: Volume) -> bool:
+    """Whether coronal and sagittal slices are worth anything: the voxels are near enough to cubes."""
+    return max(volume.spacing) <= THICK * max(min(volume.spacing), standard_space.NATIVE_SPACING)
 
 
 def other(contrast: str) -> str:
