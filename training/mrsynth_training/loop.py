@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -31,6 +32,7 @@ from mrsynth_training.signals import Stop, stopping
 from mrsynth_training.slices import SliceStore
 from mrsynth_training.validation import Validator
 from MRSynthLib.engine.files import write_aside, write_error
+from MRSynthLib.engine.locks import LOCK, only_one
 
 __all__ = ["Run", "learning_rate_factor", "read_checkpoint"]
 
@@ -149,12 +151,18 @@ class Run:
         Raises
         ------
         TrainingError
-            If a loss explodes or is no longer finite; the batch is kept in the run's folder.
+            If another process trains in the folder; or a loss explodes or is no longer finite: then the batch is kept
+            there.
         OutputError
             If a file cannot be written; the last checkpoint stays whole.
         """
         first = self.fabric.is_global_zero
-        with stopping() as stop, Teller(self.folder, self.step, self.total, first=first) as teller:
+        with contextlib.ExitStack() as held:
+            alone = held.enter_context(only_one(self.folder / LOCK)) if first else True
+            if self.fabric.agreed(not alone):
+                raise TrainingError(f"another process trains in {self.folder}", "one at a time", "Wait, or end it")
+            stop = held.enter_context(stopping())
+            teller = held.enter_context(Teller(self.folder, self.step, self.total, first=first))
             try:
                 self._train(max_minutes, stop, teller)
             except OSError as error:  # TensorBoard's files

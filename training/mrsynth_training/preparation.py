@@ -22,6 +22,7 @@ from mrsynth_training.errors import TrainingError
 from mrsynth_training.store_files import META, SubjectSlices, write_store
 from mrsynth_training.subject_slices import PAPER_SLICES, PLANES, prepare_case
 from MRSynthLib.engine.errors import MRSynthError, OutputError
+from MRSynthLib.engine.locks import LOCK, only_one
 
 __all__ = ["Case", "find_cases", "prepare", "prepare_case"]
 
@@ -72,8 +73,8 @@ def prepare(
     Raises
     ------
     TrainingError
-        If a study is incomplete or broken (unless skipped), the split leaks or cannot be drawn, or the store is there
-        and was made of other data.
+        If a study is incomplete or broken (unless skipped), the split leaks or cannot be drawn, the store is there and
+        was made of other data, or another process prepares it.
     OutputError
         If the store cannot be written.
     """
@@ -97,21 +98,24 @@ def prepare(
     report(f"split: {chosen.rule}; {len(cases)} studies to prepare")
     if dry_run:
         return store
-    done = {name: part for name, made_of in keys.items() if (part := parts.load(store, name, made_of))}
-    if done:
-        report(f"{len(done)} studies are prepared already")
-    failures = list(found.problems)
-    work = partial(_prepare_part, store=store, frame=frame, planes=planes, listed=sources.listed_checksums(data))
-    for case, error in _each(work, [case for case in cases if case.subject not in done], jobs):
-        if error is None:
-            done[case.subject] = _loaded(store, case, keys)
-            report(_line(done[case.subject], chosen.role(case.subject)))
-            continue
-        failures.append(Problem(case.subject, "broken", str(error)))
-        report(f"{case.subject}: {'left out' if broken == 'skip' else 'stopped'}: {error}")
-        if broken == "stop":
-            raise _stopped(failures[-1:], f"{len(done)} studies are kept; run again to go on") from error
-    return _put_together(store, frame, chosen, done, keys, failures, report)
+    with only_one(store / LOCK) as alone:
+        if not alone:
+            raise TrainingError(f"another process prepares {store}", "one at a time", "Wait, or end it")
+        done = {name: part for name, made_of in keys.items() if (part := parts.load(store, name, made_of))}
+        if done:
+            report(f"{len(done)} studies are prepared already")
+        failures = list(found.problems)
+        work = partial(_prepare_part, store=store, frame=frame, planes=planes, listed=sources.listed_checksums(data))
+        for case, error in _each(work, [case for case in cases if case.subject not in done], jobs):
+            if error is None:
+                done[case.subject] = _loaded(store, case, keys)
+                report(_line(done[case.subject], chosen.role(case.subject)))
+                continue
+            failures.append(Problem(case.subject, "broken", str(error)))
+            report(f"{case.subject}: {'left out' if broken == 'skip' else 'stopped'}: {error}")
+            if broken == "stop":
+                raise _stopped(failures[-1:], f"{len(done)} studies are kept; run again to go on") from error
+        return _put_together(store, frame, chosen, done, keys, failures, report)
 
 
 def _split(cases: list[Case], validation: Sequence[str], split: str | Path | None, seed: int) -> splits.Split:

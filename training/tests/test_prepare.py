@@ -25,6 +25,7 @@ from mrsynth_training.slices import open_store
 from mrsynth_training.subject_slices import NEXT_PLANE
 from MRSynthLib.engine import preparation as engine
 from MRSynthLib.engine.files import read_volume, sha256_of, write_volume
+from MRSynthLib.engine.locks import LOCK, only_one
 from MRSynthLib.engine.standard_space import PLANES
 
 
@@ -315,3 +316,8 @@ def test_slices_of_two_planes_are_no_neighbours_and_thick_slices_stay_axial(copy
 def test_the_paper_s_frame_is_axial(cohort, tmp_path):
     with pytest.raises(TrainingError, match="as published"):
         prepare(cohort, tmp_path / "store", planes="three")
+
+
+def test_a_second_preparation_of_the_store_is_refused(cohort, tmp_path):
+    with only_one(tmp_path / "store" / LOCK), pytest.raises(TrainingError, match="another process prepares"):
+        prepare(cohort, tmp_path / "store")

@@ -101,6 +101,22 @@ def test_stopped_then_killed_then_resumed_is_bit_for_bit_uninterrupted(tiny, sto
             )
 
 
+def test_a_second_training_in_the_folder_is_refused(tiny, store_folder, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**tiny, "steps": 1000, "checkpoint_every": 3}))
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "mrsynth_training.cli", "train", str(tmp_path / "tiny.yaml"), "--store"]
+    command += [str(store_folder), "-o", str(folder), "--accelerator", "cpu", "--threads", "1"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    wait_for_step(folder, 3, child)
+    second = subprocess.run(command, capture_output=True, text=True)
+    child.send_signal(signal.SIGINT)
+    child.wait()
+    assert second.returncode == TrainingError.exit_code
+    assert "another process trains" in second.stderr
+    assert child.returncode == 7
+    assert subprocess.run([*command, "--max-minutes", "0"]).returncode == 0
+
+
 TWO = """
 import json, sys, torch
 from pathlib import Path

@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from .errors import OutputError
 from .files import sha256_of, write_aside, write_error
+from .locks import only_one
 
 STATE = ".mrsynth"
 VERSION = 1
@@ -77,14 +77,8 @@ class Records:
         OutputError
             batch-running, output-not-writable, output-full.
         """
-        path = self.output / STATE / "lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("a", encoding="ascii")
-        except OSError as error:
-            raise write_error(path, error) from error
-        with stream:
-            if not _lock(stream):
+        with only_one(self.output / STATE / "lock") as alone:
+            if not alone:
                 raise OutputError("batch-running", f"Another run works in '{self.output}'.", "one run at a time.")
             yield
 
@@ -177,24 +171,3 @@ def stamp(paths: Sequence[Path]) -> str:
             found = file.stat()
             digest.update(f"{file.name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
-
-
-def _lock(stream: TextIO) -> bool:
-    """Take the lock of an open file; False where another process has it."""
-    if os.name == "nt":  # pragma: no cover
-        import msvcrt
-
-        try:
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks: better to work than to refuse
-        return True
-    return True
