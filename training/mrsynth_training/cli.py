@@ -67,6 +67,14 @@ def _add_export(commands: Any) -> None:
     export.add_argument("run", type=Path, help="folder of the run")
     export.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write (.safetensors)")
     export.add_argument("--name", required=True, help="the checkpoint's name")
+    export.add_argument(
+        "--average-with",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="mean with runs from the same start",
+    )
     export.add_argument("--metrics", type=Path, help="JSON file from `evaluate` of the same weights")
     export.add_argument(
         "--cross-validation",
@@ -147,6 +155,7 @@ def _export(options: argparse.Namespace) -> int:
         options.run,
         options.output,
         name=options.name,
+        average_with=options.average_with,
         metrics=options.metrics,
         cross_validation=options.cross_validation,
         gate=options.gate,

@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from mrsynth_training import gate as gates
+from mrsynth_training import soup
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.evaluation import summarize
-from mrsynth_training.frameworks import averages_of
 from mrsynth_training.loop import read_checkpoint
 from MRSynthLib.engine import checkpoint, generators, intensity
 from MRSynthLib.engine.checkpoint import DIRECTIONS
@@ -41,6 +41,7 @@ def export(
     output: Path,
     *,
     name: str,
+    average_with: Sequence[Path] = (),
     metrics: Path | None = None,
     cross_validation: Sequence[Path] = (),
     gate: Sequence[Path] = (),
@@ -58,6 +59,8 @@ def export(
     output : Path
         Safetensors file to write.
     name : str
+    average_with : sequence of Path
+        Further runs from the same starting point: the checkpoint is the mean of all; see `soup`.
     metrics : Path, optional
         What `evaluate` wrote of these very weights: export, evaluate, export again with it.
     cross_validation : sequence of Path
@@ -83,25 +86,26 @@ def export(
     Raises
     ------
     TrainingError
-        If the run cannot be read, its frame or the metrics are another's, it does not pass the gate, or a direction is
-        missing, or given for a self-inverse generator.
+        If a run cannot be read, those to be averaged have too little in common, the frame or the metrics are another's,
+        it does not pass the gate, or a direction is missing, or given for a self-inverse generator.
     MRSynthError
         If the file cannot be written.
     """
-    state = read_checkpoint(run)
+    state, *others = states = [read_checkpoint(path) for path in (run, *average_with)]
     config = state["config"]
     if frame not in (None, config["frame"]):
         raise TrainingError(f"the run's frame is {config['frame']}", f"{frame}", "Give another run, or no --frame")
-    warnings = []
-    if state["step"] < state["total"]:
-        warnings.append(f"the run is not complete: step {state['step']} of {state['total']}")
+    unfinished = [(each["step"], each["total"]) for each in states if each["step"] < each["total"]]
+    warnings = [f"a run is not complete: step {step} of {total}" for step, total in unfinished]
     generator = generators.build(config["generator"]["name"], config["generator"]["arguments"])
-    directions, average = _averaged(state, direction)
+    directions, average = _averaged(states, direction)
     generator.load_state_dict(average)
     weights = checkpoint.weights_sha256({key: t.contiguous().numpy() for key, t in generator.state_dict().items()})
     if metrics is None and not cross_validation:
         warnings.append("the card has no metrics yet: evaluate the checkpoint, then export again with --metrics")
     card = _card(state, name, licence, known_failures)
+    if others:
+        card["training"]["mean_with"] = [_training(other) for other in others]
     if len(directions) == 1:
         card |= {"directions": list(directions), "contrasts": directions[0].split("_to_")}
     card["metrics"] = read_metrics(metrics, weights) if metrics else {}
@@ -112,14 +116,14 @@ def export(
     return checkpoint.save(generator, card, output), warnings
 
 
-def _averaged(state: dict[str, Any], direction: str | None) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+def _averaged(states: Sequence[dict[str, Any]], direction: str | None) -> tuple[tuple[str, ...], dict[str, Tensor]]:
     """The averaged generator to export, and the directions it is for."""
-    averages = averages_of(state)
+    averages = soup.mean_averages(states)
     if direction is None and len(averages) == 1:
         return next(iter(averages.items()))
     if direction is None or (direction,) not in averages:
         raise TrainingError(
-            f"direction {direction} of the run {state['config']['name']!r}",
+            f"direction {direction} of the run {states[0]['config']['name']!r}",
             "none, as its one generator makes both" if len(averages) == 1 else f"one of {', '.join(DIRECTIONS)}",
             "Correct --direction",
         )
@@ -149,25 +153,32 @@ def _card(state: dict[str, Any], name: str, licence: str | None, known_failures:
         "split": state["store"].get("split"),  # who was trained, tested and watched on, and how that was drawn
         "seed": config["seed"],
         "config_sha256": state["config_sha256"],
-        "training": {
-            "config": config["name"],
-            "started_from": state.get("started_from"),
-            "steps": state["step"],
-            "planned_steps": state["total"],
-            "batch_size": config["batch_size"],
-            "framework": config.get("framework", "self_inverse"),
-            "pairing": config["pairing"],
-            "augmentation": config["augmentation"],
-            "losses": losses_on(config, state["step"]),
-            "averaging": f"exponential moving average, decay {config['ema_decay']:g}",
-            "precision": config["precision"],
-            "device": state["device"],
-            "seconds": round(state["seconds"]),
-        },
+        "training": _training(state),
         "reliability": None,
         "known_failures": [*(few if len(trained) < FEW_SUBJECTS else ()), *KNOWN_FAILURES, *known_failures],
         "intended_use": INTENDED_USE,
         "licence": licence or _licence(trained),
+    }
+
+
+def _training(state: dict[str, Any]) -> dict[str, Any]:
+    config = state["config"]
+    return {
+        "config": config["name"],
+        "seed": config["seed"],
+        "started_from": state.get("started_from"),
+        "steps": state["step"],
+        "planned_steps": state["total"],
+        "batch_size": config["batch_size"],
+        "framework": config.get("framework", "self_inverse"),
+        "pairing": config["pairing"],
+        "augmentation": config["augmentation"],
+        "inserted_lesions": config.get("inserted_lesions", 0.0),
+        "losses": losses_on(config, state["step"]),
+        "averaging": f"exponential moving average, decay {config['ema_decay']:g}",
+        "precision": config["precision"],
+        "device": state["device"],
+        "seconds": round(state["seconds"]),
     }
 
 
