@@ -63,7 +63,7 @@ def _trained_on(state: State) -> set[str]:
 
 _MUST_AGREE = {
     "generator": lambda state: state["config"]["generator"],
-    "framework": lambda state: state["config"].get("framework", "self_inverse"),
+    "number of generators": lambda state: len(averages_of(state)),
     "frame": lambda state: state["config"]["frame"],
     "list of training studies": _trained_on,
 }

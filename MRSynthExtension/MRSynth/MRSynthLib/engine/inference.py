@@ -21,22 +21,20 @@ Everything else (the baselines, instance norm, other ways of upsampling, Apple G
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .convolutions import Convolution, Place, fastest
+from .folding import Stage, affine, folded, mean_bent, moments
 from .generators import AutoContext, DenseLayer, DenseUNet
 
 Span = tuple[int, int]  # first, and one past the last
 Window = tuple[Span, Span]  # rows and columns
 Network = Callable[[Tensor, "Window | None"], Tensor]
-Stage = Any  # an nn.Sequential of `generators`; type checkers know its members as Module only
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -114,9 +112,9 @@ class FusedDenseUNet:
         make = make or fastest(place)
         # The few weights of the first and the last convolution, rounded to bf16, would cost more than all others.
         self.exact = replace(place, dtype=torch.float32)
-        self.first = make(*_folded(net.convolution1), self.exact)
+        self.first = make(*folded(net.convolution1), self.exact)
         self.pooling = net.pooling
-        air = _folded(net.convolution1)[1].relu()
+        air = folded(net.convolution1)[1].relu()
         self.air = self.exact.hold(air[:, None, None])
         blocks: Stage = net.dense_blocks
         missing = [air, *[None] * len(net.transitions)]  # in the features of each block
@@ -125,7 +123,7 @@ class FusedDenseUNet:
         ]
         self.transitions = [_Transition(*pair, make, place) for pair in zip(net.transitions, missing, strict=False)]
         channels = self.blocks[-1][-1].channels
-        scale, shift = _affine(net.bottom[0], channels)
+        scale, shift = affine(net.bottom[0], channels)
         self.bottom = place.hold(scale), place.hold(shift)
         decoder: Stage = net.decoder
         below = [channels, *(stage[0].out_channels for stage in decoder)]
@@ -205,14 +203,12 @@ class _Layer:
     """A dense layer: (N, H, W, C) to the new features alone, (N, growth, H, W)."""
 
     def __init__(self, layer: DenseLayer, less: Tensor | None, make: type[Convolution], place: Place) -> None:
-        weight, bias = _folded([layer.conv1, layer.norm2])
+        weight, bias = folded([layer.conv1, layer.norm2])
         self.narrow = _Activated(layer.norm1, less, weight, bias, make, place)
-        weight, bias = _folded([layer.conv2, nn.Identity()])
-        scale, shift = _affine(layer.norm2, weight.shape[1])
-        mean, deviation = _moments(layer.norm2, weight.shape[1])
-        before = _mean_bent(
-            scale * mean + shift, scale.abs() * deviation, torch.zeros_like(mean), torch.ones_like(mean)
-        )
+        weight, bias = folded([layer.conv2, nn.Identity()])
+        scale, shift = affine(layer.norm2, weight.shape[1])
+        mean, deviation = moments(layer.norm2, weight.shape[1])
+        before = mean_bent(scale * mean + shift, scale.abs() * deviation, torch.zeros_like(mean), torch.ones_like(mean))
         lost = (weight - place.hold(weight).cpu().double()).sum(dim=(2, 3))
         self.grow = make(weight, bias + lost @ before, place)
         self.channels = layer.conv1.in_channels + layer.conv2.out_channels  # behind the layer
@@ -226,7 +222,7 @@ class _Transition:
 
     def __init__(self, transition: Stage, less: Tensor | None, make: type[Convolution], place: Place) -> None:
         norm, _, convolution, self.pooling = transition
-        self.half = _Activated(norm, less, *_folded([convolution, nn.Identity()]), make, place)
+        self.half = _Activated(norm, less, *folded([convolution, nn.Identity()]), make, place)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.half.convolution(self.pooling(self.half.activated(_as_pixels(x))))
@@ -250,8 +246,8 @@ class _Activated:
         make: type[Convolution],
         place: Place,
     ) -> None:
-        scale, shift = _affine(norm, weight.shape[1])
-        mean, deviation = _moments(norm, weight.shape[1])
+        scale, shift = affine(norm, weight.shape[1])
+        mean, deviation = moments(norm, weight.shape[1])
         if less is not None:
             shift[: len(less)] += scale[: len(less)] * less
             mean[: len(less)] -= less
@@ -264,7 +260,7 @@ class _Activated:
         matrix = weight[:, :, 0, 0]
         scaled = place.hold(matrix * torch.where(flat, 0.0, scale))
         # By the bias, rounded weights and corners keep the mean of what comes out.
-        bent, bent_rounded = (_mean_bent(mean, deviation, c, scale) for c in (exact, corner.cpu().double()))
+        bent, bent_rounded = (mean_bent(mean, deviation, c, scale) for c in (exact, corner.cpu().double()))
         activated = torch.where(flat, shift.relu(), scale * (bent - exact))
         bias = bias + matrix @ activated - scaled.cpu().double() @ bent_rounded
         self.convolution = make(scaled[:, :, None, None], bias, place)
@@ -281,7 +277,7 @@ class _Decoder:
     """A 3x3 convolution of the upsampled input joined with a skip, norm and ReLU, by identity 4."""
 
     def __init__(self, stage: Stage, channels: int, make: type[Convolution], place: Place) -> None:
-        weight, bias = _folded(stage)
+        weight, bias = folded(stage)
         below, beside = weight[:, :channels], weight[:, channels:]
         # Each pixel below stands for 2x2 pixels here: the 3x3 kernel summed over these four places, as seen from it.
         ones = torch.ones(1, 1, 2, 2, dtype=weight.dtype)
@@ -292,43 +288,6 @@ class _Decoder:
 
     def __call__(self, x: Tensor, skip: Tensor) -> Tensor:
         return self.skip.add_relu(skip, self.upsampling(x))
-
-
-def _affine(norm: Stage, channels: int) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a fixed norm, float64."""
-    if isinstance(norm, nn.Identity):
-        return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    mean, variance, weight, bias = (
-        tensor.detach().cpu().double() for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    )
-    scale = weight / torch.sqrt(variance + norm.eps)
-    return scale, bias - mean * scale
-
-
-def _moments(norm: Stage, channels: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the features that a norm has seen, float64; 0 where there is no norm."""
-    if isinstance(norm, nn.Identity):
-        return torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    return norm.running_mean.detach().cpu().double(), norm.running_var.detach().cpu().double().sqrt()
-
-
-def _mean_bent(mean: Tensor, deviation: Tensor, corner: Tensor, sign: Tensor) -> Tensor:
-    """Mean of max(x, corner), or of min where `sign` is negative, of normally distributed features x."""
-    side = torch.where(sign < 0, -1.0, 1.0)
-    above = (mean - corner) * side
-    z = above / deviation.clamp(min=torch.finfo(torch.float64).tiny)
-    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    return corner + side * (above * torch.special.ndtr(z) + deviation * density)
-
-
-def _folded(stage: Stage) -> tuple[Tensor, Tensor]:
-    """Weight and bias, float64, of a convolution and the norm behind it, by identity 1."""
-    convolution, norm, *_ = stage
-    scale, shift = _affine(norm, convolution.out_channels)
-    weight = convolution.weight.detach().cpu().double() * scale[:, None, None, None]
-    if convolution.bias is None:
-        return weight, shift
-    return weight, convolution.bias.detach().cpu().double() * scale + shift
 
 
 def _as_pixels(features: Tensor) -> Tensor:
