@@ -1,8 +1,7 @@
-"""Norms with fixed statistics as algebra: what they multiply by and add, what they make of a mean, and folded away."""
+"""Norms with fixed statistics as algebra: what they multiply by and add, and how a convolution takes them in."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -20,22 +19,6 @@ def affine(norm: Stage, channels: int) -> tuple[Tensor, Tensor]:
     )
     scale = weight / torch.sqrt(variance + norm.eps)
     return scale, bias - mean * scale
-
-
-def moments(norm: Stage, channels: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the features that a norm has seen, float64; 0 where there is no norm."""
-    if isinstance(norm, nn.Identity):
-        return torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    return norm.running_mean.detach().cpu().double().clone(), norm.running_var.detach().cpu().double().sqrt()
-
-
-def mean_bent(mean: Tensor, deviation: Tensor, corner: Tensor, sign: Tensor) -> Tensor:
-    """Mean of max(x, corner), or of min where `sign` is negative, of normally distributed features x."""
-    side = torch.where(sign < 0, -1.0, 1.0)
-    above = (mean - corner) * side
-    z = above / deviation.clamp(min=torch.finfo(torch.float64).tiny)
-    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    return corner + side * (above * torch.special.ndtr(z) + deviation * density)
 
 
 def folded(stage: Stage) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,6 @@
    encoder all are needed: by way of the coarse levels, every pixel depends on all others.)
 7. *What the first convolution makes of air* is subtracted from its features before they are rounded. Most of a slice is
    air, and all its pixels would be rounded in the same direction: of what bf16 changes, that was the most.
-8. *Rounded weights* err in the same direction in every pixel, too. In the encoder the bias is corrected for what that
-   makes of the mean features, which the norms know (Nagel et al., ICCV 2019, do so for 8 bits).
 
 Everything else (the baselines, instance norm, other ways of upsampling, Apple GPUs) runs as it is defined.
 """
@@ -29,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .convolutions import Convolution, Place, fastest
-from .folding import Stage, affine, folded, mean_bent, moments
+from .folding import Stage, affine, folded
 from .generators import AutoContext, DenseLayer, DenseUNet
 
 Span = tuple[int, int]  # first, and one past the last
@@ -205,12 +203,7 @@ class _Layer:
     def __init__(self, layer: DenseLayer, less: Tensor | None, make: type[Convolution], place: Place) -> None:
         weight, bias = folded([layer.conv1, layer.norm2])
         self.narrow = _Activated(layer.norm1, less, weight, bias, make, place)
-        weight, bias = folded([layer.conv2, nn.Identity()])
-        scale, shift = affine(layer.norm2, weight.shape[1])
-        mean, deviation = moments(layer.norm2, weight.shape[1])
-        before = mean_bent(scale * mean + shift, scale.abs() * deviation, torch.zeros_like(mean), torch.ones_like(mean))
-        lost = (weight - place.hold(weight).cpu().double()).sum(dim=(2, 3))
-        self.grow = make(weight, bias + lost @ before, place)
+        self.grow = make(*folded([layer.conv2, nn.Identity()]), place)
         self.channels = layer.conv1.in_channels + layer.conv2.out_channels  # behind the layer
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -247,22 +240,18 @@ class _Activated:
         place: Place,
     ) -> None:
         scale, shift = affine(norm, weight.shape[1])
-        mean, deviation = moments(norm, weight.shape[1])
         if less is not None:
             shift[: len(less)] += scale[: len(less)] * less
-            mean[: len(less)] -= less
         # A scale of nearly 0 leaves a constant, relu(shift), and no corner that could be told in `dtype`.
         flat = shift.abs() >= scale.abs() * (torch.finfo(place.dtype).max / 4)
-        exact = torch.where(flat, 0.0, -shift / scale)
-        corner = place.hold(exact)
+        corner = place.hold(torch.where(flat, 0.0, -shift / scale))
         self.low = corner.masked_fill(place.hold(scale) < 0, -torch.inf)
         self.high = corner.masked_fill(place.hold(scale) >= 0, torch.inf) if (scale < 0).any() else None
         matrix = weight[:, :, 0, 0]
+        bias = bias + matrix @ torch.where(flat, shift.relu(), 0.0)
         scaled = place.hold(matrix * torch.where(flat, 0.0, scale))
-        # By the bias, rounded weights and corners keep the mean of what comes out.
-        bent, bent_rounded = (mean_bent(mean, deviation, c, scale) for c in (exact, corner.cpu().double()))
-        activated = torch.where(flat, shift.relu(), scale * (bent - exact))
-        bias = bias + matrix @ activated - scaled.cpu().double() @ bent_rounded
+        # The bias is that of the rounded weights and corners: what lies below a corner cancels out exactly.
+        bias = bias - (scaled.double() @ corner.double()).cpu()
         self.convolution = make(scaled[:, :, None, None], bias, place)
 
     def activated(self, pixels: Tensor) -> Tensor:
