@@ -1,7 +1,7 @@
 """The mean of the generators of several runs that started from the same weights.
 
-Fine-tuned from one point, runs of other seeds or data end near one another in one basin, and the mean of their weights
-does better on scanners that none of them has seen than each of them: a model soup (Wortsman et al., ICML 2022).
+Fine-tuned from one point, runs of other seeds or settings end in one basin, where the mean of their weights can do
+better on unknown data than each of them: a model soup (Wortsman et al., ICML 2022).
 """
 
 from __future__ import annotations
