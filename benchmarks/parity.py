@@ -22,7 +22,7 @@ PROTOCOLS = ("paper", "brain", "lesion", "drift", "shift")
 
 
 def main() -> None:
-    """Print, per pair of forms, the worst volume, and the largest change of each score."""
+    """Print, per pair of forms, the worst volume, and how far each score moves: in a volume, and a direction's mean."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__)
     parser.add_argument("data", type=Path, metavar="DATA", help="subjects, as `mrsynth-train evaluate` takes them")
     parser.add_argument("--model", help="checkpoint (the shipped one)")
@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     forms = _forms(arguments.model)
     psnr: dict[tuple[str, str], float] = {}
-    changes: dict[tuple[str, str], dict[str, float]] = {pair: {} for pair in COMPARED}
+    changes: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {pair: {} for pair in COMPARED}
     for pair in _pairs(arguments.data, arguments.subjects):
         made = {name: _made(synthesizer, pair) for name, synthesizer in forms.items()}
         scores = {name: dict(_flat(pair, voxels)) for name, voxels in made.items()}
@@ -38,11 +38,15 @@ def main() -> None:
             new, old = which
             psnr[which] = min(psnr.get(which, np.inf), _psnr(made[new], made[old], pair))
             for key, value in scores[new].items():
-                changes[which][key] = max(changes[which].get(key, 0.0), abs(value - scores[old][key]))
+                directions = changes[which].setdefault(key, {})
+                directions.setdefault(pair.direction, []).append(value - scores[old][key])
         print(f"{pair.subject} {pair.direction} done", flush=True)
     for new, old in COMPARED:
-        print(f"{new} against {old}: PSNR in the brain at least {psnr[new, old]:.1f} dB; largest changes of scores:")
-        print("    " + ", ".join(f"{key} {value:.4f}" for key, value in sorted(changes[new, old].items())))
+        print(f"{new} against {old}: PSNR in the brain at least {psnr[new, old]:.1f} dB; changes of scores:")
+        for key, directions in sorted(changes[new, old].items()):
+            largest = max(abs(change) for all_of in directions.values() for change in all_of)
+            mean = max(abs(float(np.mean(all_of))) for all_of in directions.values())
+            print(f"    {key:18s} in a volume up to {largest:.4f}, in the mean of a direction up to {mean:.4f}")
 
 
 def _forms(model: str | None) -> dict[str, Synthesizer]:
