@@ -20,9 +20,10 @@ from mrsynth_training import inspection, parts, sources, splits
 from mrsynth_training.cohort import Case, Problem, find, find_cases
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.store_files import META, SubjectSlices, write_store
-from mrsynth_training.subject_slices import PAPER_SLICES, PLANES, prepare_case
+from mrsynth_training.subject_slices import PAPER_SLICES, prepare_case
 from MRSynthLib.engine.errors import MRSynthError, OutputError
 from MRSynthLib.engine.locks import LOCK, only_one
+from MRSynthLib.engine.standard_space import PASSES
 
 __all__ = ["Case", "find_cases", "prepare", "prepare_case"]
 
@@ -94,7 +95,7 @@ def prepare(
     if _is_there(store, keys, chosen):
         report(f"{store} holds these very slices already")
         return store
-    _check_space(store, len(cases), frame, found.voxels * len(PLANES[planes]))
+    _check_space(store, len(cases), frame, found.voxels * len(PASSES[planes]))
     report(f"split: {chosen.rule}; {len(cases)} studies to prepare")
     if dry_run:
         return store

@@ -17,7 +17,6 @@ from MRSynthLib.engine import intensity, screening, standard_space
 from MRSynthLib.engine.preparation import sliceable
 from MRSynthLib.engine.volume import Volume
 
-PLANES = {"axial": standard_space.PLANES[:1], "three": standard_space.PLANES}
 NEXT_PLANE = 10_000  # added to the slice numbers of each further plane, so that they are no neighbours
 PAPER_SLICES = 81
 LEAST_FOREGROUND = 0.01  # share of a slice that must not be background for it to be worth training on
@@ -73,7 +72,7 @@ def prepare_case(
     study = _Study(
         (t1.voxels, t2_voxels), (scales[0], scales[1]), support, head & covered, brain, _disease(volumes, t1)
     )
-    views = PLANES[planes] if sliceable(t1) else PLANES["axial"]
+    views = standard_space.PASSES[planes if sliceable(t1) else "axial"]
     enclosed = brain if frame == "paper" else head
     cuts = [study.cut(standard_space.plan(t1, enclosed, frame, plane), frame) for plane in views]
     record = {

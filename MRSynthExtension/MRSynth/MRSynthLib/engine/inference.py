@@ -110,9 +110,10 @@ class FusedDenseUNet:
         make = make or fastest(place)
         # The few weights of the first and the last convolution, rounded to bf16, would cost more than all others.
         self.exact = replace(place, dtype=torch.float32)
-        self.first = make(*folded(net.convolution1), self.exact)
+        weight, bias = folded(net.convolution1)
+        self.first = make(weight, bias, self.exact)
         self.pooling = net.pooling
-        air = folded(net.convolution1)[1].relu()
+        air = bias.relu()
         self.air = self.exact.hold(air[:, None, None])
         blocks: Stage = net.dense_blocks
         missing = [air, *[None] * len(net.transitions)]  # in the features of each block

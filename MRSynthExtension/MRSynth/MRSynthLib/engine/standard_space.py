@@ -22,6 +22,7 @@ from .volume import Volume
 
 FRAMES = ("native", "paper")
 PLANES = ("axial", "coronal", "sagittal")
+PASSES = {"axial": PLANES[:1], "three": PLANES}  # planes in which the generator goes through the volume
 MULTIPLE = 16  # the generators halve four times
 NATIVE_SPACING = 1.0  # mm
 SAME_SPACING = 0.01  # spacings that differ by less than 1 % are not resampled

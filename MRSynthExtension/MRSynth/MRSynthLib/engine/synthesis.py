@@ -17,7 +17,7 @@ from . import devices, intensity, likeness, memory, reliability_level, reliabili
 from . import reliability as reliabilities
 from .errors import DeviceError
 from .preparation import CONTRASTS, SURE, Prepared, Window, in_plane, other, prepare
-from .standard_space import PLANES
+from .standard_space import PASSES
 from .synthesis_result import Progress, SynthesisResult
 from .volume import Volume
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTRASTS", "SURE", "Progress", "SynthesisResult", "Synthesizer", "other"]
 
-PASSES = {"axial": PLANES[:1], "three": PLANES}  # planes in which the generator goes through the volume
 STAGES = {"prepare": 0.0, "synthesize": 0.08, "restore": 0.94}  # fraction of the run at which each begins
 
 
