@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
+import gc
 import os
 from typing import Any
 
@@ -52,6 +54,13 @@ class TrainingFabric(Fabric):
             memory.keep()
         self.precision_name, self.compiled = precision, compiled
         self._pairs: list[tuple[nn.Module, nn.Module]] = []
+
+    def launch(self, *arguments: Any, **options: Any) -> Any:
+        """Fabric's; the group of processes is left before Python ends."""
+        launched = super().launch(*arguments, **options)
+        if self.world_size > 1:
+            atexit.register(leave_group)
+        return launched
 
     def setup(self, module: nn.Module, *optimizers: Any, **options: Any) -> Any:
         """Fabric's, of a module with joint batch statistics and, where wanted, compiled; else faster on a CPU."""
@@ -116,6 +125,17 @@ class TrainingFabric(Fabric):
         return bool(self.all_reduce(torch.tensor(float(flag), device=self.device), reduce_op="sum") > 0)
 
 
+def leave_group() -> None:
+    """End the group of processes and its worker threads.
+
+    A thread of gloo's that lets go of a tensor needs Python for it, and aborts the process if Python is ending. It is
+    joined only when nothing holds the group: modules that were set up must be out of use.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    gc.collect()
+
+
 def _of_torchrun() -> tuple[int | None, int]:
     """Processes on this node and number of nodes, as `torchrun` set them; (None, 1) without it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -144,9 +164,9 @@ class JointBatchNorm2d(nn.BatchNorm2d):
         with torch.autocast(images.device.type, enabled=False):
             x = images.float()
             count = x.numel() // x.shape[1] * dist.get_world_size()
-            mean = _sum_over_processes(x.sum((0, 2, 3))) / count
+            mean = _SumOverProcesses.apply(x.sum((0, 2, 3))) / count
             centred = x - mean[:, None, None]
-            variance = _sum_over_processes(centred.square().sum((0, 2, 3))) / count
+            variance = _SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
             self._keep(mean.detach(), variance.detach() * count / (count - 1))
             scale = self.weight * torch.rsqrt(variance + self.eps)
             return (centred * scale[:, None, None] + self.bias[:, None, None]).to(images.dtype)
@@ -160,7 +180,15 @@ class JointBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance, self.momentum)
 
 
-def _sum_over_processes(values: Tensor) -> Tensor:
-    from torch.distributed.nn.functional import all_reduce
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient."""
 
-    return all_reduce(values)
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return _SumOverProcesses.forward(context, gradient)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +111,39 @@ def tiny() -> dict[str, object]:
 @pytest.fixture
 def tiny_config(tiny: dict[str, object]) -> configs.Config:
     return configs.from_dict(tiny)
+
+
+PROCESS = """
+import atexit, json, os, sys, torch
+from pathlib import Path
+from mrsynth_training import config
+from mrsynth_training.loop import Run
+from mrsynth_training.slices import open_store
+torch.set_num_threads(1)
+folder, store = Path(sys.argv[1]), open_store(sys.argv[2])
+
+@atexit.register
+def tell_workers():
+    # gloo's threads that are left; this runs last, as what is registered later runs before it
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").glob("*")]
+    (folder / f"workers{os.environ['RANK']}.json").write_text(json.dumps([n for n in names if "gloo_run" in n]))
+
+"""
+
+
+@pytest.fixture
+def two_processes(tmp_path: Path) -> Callable[..., None]:
+    """Run `main()`, whose text is given, in two processes that share batches: (text, store's folder, arguments)."""
+
+    def run(text: str, store: Path, *arguments: object) -> None:
+        script = tmp_path / "two.py"
+        script.write_text(f"{PROCESS}{text}\nmain()\n")
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
+        ended = subprocess.run(
+            [*map(str, [*launch, tmp_path, store, *arguments])], capture_output=True, text=True, timeout=300
+        )
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        for rank in range(2):
+            assert json.loads((tmp_path / f"workers{rank}.json").read_text()) == []
+
+    return run

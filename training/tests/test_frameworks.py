@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,33 +167,26 @@ def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(name, store, tmp_p
 
 
 SHARED = """
-import json, sys, torch
-from pathlib import Path
-from mrsynth_training import config
-from mrsynth_training.loop import Run
-from mrsynth_training.slices import open_store
-torch.set_num_threads(1)
-folder, store, first, contents = Path(sys.argv[1]), open_store(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
-for content in contents:
-    options = {"init_from": first} if content["generator"]["name"] == "AutoContext" else {}
-    run = Run(config.from_dict(content), store, folder / content["name"], accelerator="cpu", **options)
-    losses = []
-    for run.step in range(run.total):
-        losses.append({k: float(v) for k, v in run._learn(run.draw()).items()})
-    if run.fabric.is_global_zero:
-        (folder / f"{content['name']}.json").write_text(json.dumps(losses))
+def main():
+    first, contents = Path(sys.argv[3]), json.loads(sys.argv[4])
+    for content in contents:
+        options = {"init_from": first} if content["generator"]["name"] == "AutoContext" else {}
+        run = Run(config.from_dict(content), store, folder / content["name"], accelerator="cpu", **options)
+        losses = []
+        for run.step in range(run.total):
+            losses.append({k: float(v) for k, v in run._learn(run.draw()).items()})
+        if run.fabric.is_global_zero:
+            (folder / f"{content['name']}.json").write_text(json.dumps(losses))
 """
 
 
-def test_two_processes_learn_what_one_learns_from_the_joint_batch(store, store_folder, tmp_path, first_stage):
+def test_two_processes_learn_what_one_learns_from_the_joint_batch(
+    store, store_folder, tmp_path, first_stage, two_processes
+):
     names = ("cyclegan", "pix2pix", "neighbours", "auto_context")
     changes = {"steps": 2, "batch_size": 4, "pool_size": 0}
     contents = [experiment(name, **changes).as_dict() for name in names]
-    (tmp_path / "shared.py").write_text(SHARED)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = [tmp_path / "shared.py", tmp_path, store_folder, first_stage, json.dumps(contents)]
-    ended = subprocess.run([*launch, *map(str, arguments)], capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    two_processes(SHARED, store_folder, first_stage, json.dumps(contents))
     for name in names:
         alone = begun(name, store, tmp_path / "alone" / name, first_stage, **changes)
         for step, together in enumerate(json.loads((tmp_path / f"{name}.json").read_text())):

@@ -118,39 +118,32 @@ def test_a_second_training_in_the_folder_is_refused(tiny, store_folder, tmp_path
 
 
 TWO = """
-import json, sys, torch
-from pathlib import Path
-from mrsynth_training import config
-from mrsynth_training.loop import Run
-from mrsynth_training.slices import open_store
-torch.set_num_threads(1)
-folder, store, content = Path(sys.argv[1]), open_store(sys.argv[2]), json.loads(sys.argv[3])
-run = Run(config.from_dict(content), store, folder / "run", accelerator="cpu")
-losses = []
-for _ in range(run.total):
-    losses.append({k: float(v) for k, v in run._learn(run.draw()).items()})
-    run.step += 1
-    if run.step == 3:
-        run.save()
-if run.fabric.is_global_zero:
-    (folder / "losses.json").write_text(json.dumps(losses))
-    torch.save(run.framework.state_dict(), folder / "whole.pt")
-again = Run(config.from_dict(content), store, folder / "run", accelerator="cpu")
-assert again.step == 3 and again.fabric.world_size == 2
-assert again.train()
+def main():
+    content = json.loads(sys.argv[3])
+    run = Run(config.from_dict(content), store, folder / "run", accelerator="cpu")
+    losses = []
+    for _ in range(run.total):
+        losses.append({k: float(v) for k, v in run._learn(run.draw()).items()})
+        run.step += 1
+        if run.step == 3:
+            run.save()
+    if run.fabric.is_global_zero:
+        (folder / "losses.json").write_text(json.dumps(losses))
+        torch.save(run.framework.state_dict(), folder / "whole.pt")
+    again = Run(config.from_dict(content), store, folder / "run", accelerator="cpu")
+    assert again.step == 3 and again.fabric.world_size == 2
+    assert again.train()
 """
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_two_processes_learn_what_one_learns_from_the_joint_batch(tiny, store, store_folder, tmp_path, norm):
+def test_two_processes_learn_what_one_learns_from_the_joint_batch(
+    tiny, store, store_folder, tmp_path, norm, two_processes
+):
     """Losses within 1e-4 of one another over five steps, batch norm over both processes; a resume is exact."""
     content = {**tiny, "steps": 5, "batch_size": 4, "pool_size": 0}
     content["generator"] = {"name": "DenseUNet", "arguments": {"growth": 4, "blocks": [1, 1, 1, 1], "norm": norm}}
-    (tmp_path / "two.py").write_text(TWO)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = [str(tmp_path / "two.py"), str(tmp_path), str(store_folder), json.dumps(content)]
-    ended = subprocess.run([*launch, *arguments], capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    two_processes(TWO, store_folder, json.dumps(content))
     together = json.loads((tmp_path / "losses.json").read_text())
     run, alone = start(content, store, tmp_path / "alone"), []
     for _ in range(5):
