@@ -21,9 +21,9 @@ from mrsynth_training.unseen import unseen
 from MRSynthLib.engine import intensity, standard_space
 from MRSynthLib.engine.checkpoint import DIRECTIONS
 from MRSynthLib.engine.errors import MRSynthError
-from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.scores import psnr_of
 from MRSynthLib.engine.synthesis import CONTRASTS, Synthesizer, other
+from MRSynthLib.engine.writing import write_aside
 
 Row = dict[str, Any]
 Panel = tuple[str, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]

@@ -31,8 +31,8 @@ from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.preparation import Case
 from MRSynthLib.engine import intensity
-from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.synthesis import CONTRASTS, other
+from MRSynthLib.engine.writing import write_aside
 
 NAMES = ("identity", "histogram matching", "voxel-wise regression")
 LEVELS = np.linspace(0, 1, 101)  # quantiles

@@ -24,10 +24,10 @@ from mrsynth_training.pairs import load_pair
 from mrsynth_training.preparation import find_cases
 from mrsynth_training.unseen import trained_on
 from MRSynthLib.engine import checkpoint, reliability
-from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.intensity import SCALE
 from MRSynthLib.engine.reliability_features import NAMES
 from MRSynthLib.engine.synthesis import CONTRASTS, Synthesizer, other
+from MRSynthLib.engine.writing import write_aside
 
 CELLS = (6, 8, 6)  # of the mean error map, along superior, posterior, left
 MAP = "reliability map"

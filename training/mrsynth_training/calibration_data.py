@@ -15,10 +15,10 @@ from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair
 from mrsynth_training.preparation import Case
 from MRSynthLib.engine import reliability, reliability_level
-from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.preparation import Prepared, in_plane, prepare
 from MRSynthLib.engine.reliability_features import NAMES, box_sum, features
 from MRSynthLib.engine.synthesis import Synthesizer
+from MRSynthLib.engine.writing import write_aside
 
 SLICES = 24  # of a volume, evenly spaced: neighbouring slices tell the same
 BACK = SLICES // reliability_level.SLICES  # one of so many of them goes back, as in a run

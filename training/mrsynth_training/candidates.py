@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrsynth_training.pairs import Pair
-from MRSynthLib.engine import checkpoint
+from MRSynthLib.engine import checkpoint, model_folders
 from MRSynthLib.engine.synthesis import Synthesizer, other
 
 
@@ -89,5 +89,5 @@ def network(model: str, device: str = "auto", name: str | None = None) -> Networ
     ModelError
         If it cannot be used.
     """
-    path = checkpoint.find(model)
+    path = model_folders.find(model)
     return Network(name or str(checkpoint.read_card(path)["name"]), str(path), device)

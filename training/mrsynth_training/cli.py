@@ -175,7 +175,7 @@ def _screening(options: argparse.Namespace) -> int:
     import json
 
     from mrsynth_training import screening_study
-    from MRSynthLib.engine.files import write_aside
+    from MRSynthLib.engine.writing import write_aside
 
     results, model = screening_study.study(
         options.data,

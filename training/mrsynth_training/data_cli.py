@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
 def _find(options: argparse.Namespace) -> int:
     from mrsynth_training import inspection
     from mrsynth_training.cohort import find
-    from MRSynthLib.engine.files import write_aside
+    from MRSynthLib.engine.writing import write_aside
 
     found = inspection.inspect(find(options.data), read=options.read)
     print(inspection.text(found))

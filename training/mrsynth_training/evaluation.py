@@ -21,8 +21,8 @@ from mrsynth_training.protocols import PROTOCOLS
 from mrsynth_training.scoring import score
 from MRSynthLib.engine.checkpoint import DIRECTIONS
 from MRSynthLib.engine.errors import MRSynthError
-from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.synthesis import CONTRASTS, other
+from MRSynthLib.engine.writing import write_aside
 
 Entry = dict[str, Any]
 

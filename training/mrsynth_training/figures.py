@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from mrsynth_training import provenance
-from MRSynthLib.engine.files import write_aside
+from MRSynthLib.engine.writing import write_aside
 
 DPI = 130
 STYLE: dict[Any, Any] = {

@@ -31,8 +31,8 @@ from mrsynth_training.run_files import (
 from mrsynth_training.signals import Stop, stopping
 from mrsynth_training.slices import SliceStore
 from mrsynth_training.validation import Validator
-from MRSynthLib.engine.files import write_aside, write_error
 from MRSynthLib.engine.locks import LOCK, only_one
+from MRSynthLib.engine.writing import write_aside, write_error
 
 __all__ = ["Run", "learning_rate_factor", "read_checkpoint"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mrsynth_training.cohort import Case
 from mrsynth_training.store_files import SubjectSlices, write_array
-from MRSynthLib.engine.files import sha256_of, write_error
+from MRSynthLib.engine.writing import sha256_of, write_error
 
 FOLDER = ".parts"
 VERSION = 1  # of what `prepare_case` makes: a change of it makes earlier parts worthless

@@ -16,7 +16,8 @@ import numpy as np
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.phantom import CONTRASTS, Phantom, subject
 from mrsynth_training.phantom_anatomy import Grid, brats_grid
-from MRSynthLib.engine.files import write_aside, write_volume
+from MRSynthLib.engine.files import write_volume
+from MRSynthLib.engine.writing import write_aside
 
 SPACING = (0.5, 8.0)  # mm, finest and coarsest that make sense
 SETTINGS = "phantom.json"

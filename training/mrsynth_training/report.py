@@ -16,7 +16,7 @@ from mrsynth_training.study import Outcome, digest
 from mrsynth_training.study_scores import StudyScores
 from mrsynth_training.study_volumes import shown
 from MRSynthLib.engine.checkpoint import DIRECTIONS
-from MRSynthLib.engine.files import write_aside
+from MRSynthLib.engine.writing import write_aside
 
 # Fu et al., Table 2: PSNR in dB and SSIM, T1→T2 and T2→T1.
 PUBLISHED = {

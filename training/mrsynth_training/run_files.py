@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mrsynth_training.errors import TrainingError
-from MRSynthLib.engine.files import write_aside
+from MRSynthLib.engine.writing import write_aside
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 NEEDED = ("config", "config_sha256", "step", "total", "store")

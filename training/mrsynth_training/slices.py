@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.store_files import FORMAT_VERSION, SubjectSlices, write_store
-from MRSynthLib.engine.files import sha256_of
+from MRSynthLib.engine.writing import sha256_of
 
 __all__ = ["SAMPLERS", "EpochSampler", "GroupSampler", "SliceStore", "SubjectSlices", "open_store", "write_store"]
 

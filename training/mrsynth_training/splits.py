@@ -12,7 +12,7 @@ from typing import Any
 
 from mrsynth_training.cohort import Case
 from mrsynth_training.errors import TrainingError
-from MRSynthLib.engine.files import write_aside
+from MRSynthLib.engine.writing import write_aside
 
 FILE = "split.json"
 FORMAT = 1

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from MRSynthLib.engine.files import sha256_of, write_aside, write_error
+from MRSynthLib.engine.writing import sha256_of, write_aside, write_error
 
 FORMAT_VERSION = 1
 COLUMNS = ("subject", "patient", "group", "role", "slice", "height", "width", "top", "bottom", "left", "right", "brain")

@@ -37,7 +37,7 @@ from mrsynth_training.signals import handling
 from mrsynth_training.slices import open_store
 from mrsynth_training.splits import PAPER, WATCHED
 from mrsynth_training.study_plan import Study, Trained, engine_device
-from MRSynthLib.engine.files import write_aside
+from MRSynthLib.engine.writing import write_aside
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from mrsynth_training.compare import Scores, per_subject
 from mrsynth_training.study import Outcome
 from MRSynthLib.engine.checkpoint import DIRECTIONS
-from MRSynthLib.engine.files import write_aside
+from MRSynthLib.engine.writing import write_aside
 
 
 class StudyScores:

@@ -11,7 +11,7 @@ from mrsynth_training import baselines, compare, downstream
 from mrsynth_training.cli import main
 from mrsynth_training.pairs import load_pair
 from mrsynth_training.preparation import find_cases
-from MRSynthLib.engine import checkpoint, generators, intensity
+from MRSynthLib.engine import checkpoint, generators, intensity, model_folders
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_only_subjects_that_both_have_are_compared():
 def models(tmp_path_factory):
     """Two untrained checkpoints whose cards say that they were trained on A_1 and A_2."""
     folder = tmp_path_factory.mktemp("models")
-    card = dict(checkpoint.read_card(checkpoint.find("mrsynth-native")))
+    card = dict(checkpoint.read_card(model_folders.find("mrsynth-native")))
     data = [{"subject": name, "source": "", "licence": "", "role": "train"} for name in ("A_1", "A_2")]
     arguments = {"growth": 4, "blocks": [1, 1, 1, 1]}
     for name in ("one", "two"):

@@ -24,9 +24,10 @@ from mrsynth_training.phantom_files import write_cohort
 from mrsynth_training.slices import open_store
 from mrsynth_training.subject_slices import NEXT_PLANE
 from MRSynthLib.engine import preparation as engine
-from MRSynthLib.engine.files import read_volume, sha256_of, write_volume
+from MRSynthLib.engine.files import read_volume, write_volume
 from MRSynthLib.engine.locks import LOCK, only_one
 from MRSynthLib.engine.standard_space import PLANES
+from MRSynthLib.engine.writing import sha256_of
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from MRSynthLib import __version__
-from MRSynthLib.engine import checkpoint, library
+from MRSynthLib.engine import checkpoint, model_folders
 from MRSynthLib.engine.errors import MRSynthError
-from MRSynthLib.engine.files import sha256_of
 from MRSynthLib.engine.probe import Probe
+from MRSynthLib.engine.writing import sha256_of
 
 from . import packages
 
@@ -105,9 +105,9 @@ def _devices(probe: Probe | None) -> Iterator[str]:
 
 
 def _models() -> Iterator[str]:
-    yield f"added ones: {library.user_folder()}"
-    for path in checkpoint.installed():
-        whose = "shipped" if library.is_shipped(path) else "added"
+    yield f"added ones: {model_folders.user_folder()}"
+    for path in model_folders.installed():
+        whose = "shipped" if model_folders.is_shipped(path) else "added"
         yield f"{path.name} ({whose}): SHA-256 {sha256_of(path)}, {_state(path)}"
 
 
@@ -124,7 +124,7 @@ def _state(path: Path) -> str:
 
 def _disks() -> Iterator[str]:
     places = {
-        "models": library.user_folder(),
+        "models": model_folders.user_folder(),
         "packages": Path(sysconfig.get_path("purelib")),
         "temporary": Path(tempfile.gettempdir()),
     }

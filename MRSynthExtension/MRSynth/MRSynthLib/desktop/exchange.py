@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.volume import Volume
+from MRSynthLib.engine.writing import write_aside
 
 
 @dataclass(frozen=True)

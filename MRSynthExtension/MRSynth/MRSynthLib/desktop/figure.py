@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MRSynthLib.engine.files import write_aside
 from MRSynthLib.engine.volume import Volume
+from MRSynthLib.engine.writing import write_aside
 
 STEP = 0.5  # mm per pixel
 MARGIN = 6.0  # mm around the head

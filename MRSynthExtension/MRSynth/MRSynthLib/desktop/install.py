@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import ParamSpec
 
 from MRSynthLib.engine import library
-from MRSynthLib.engine.checkpoint import SUFFIX
 from MRSynthLib.engine.errors import InstallError, MRSynthError
+from MRSynthLib.engine.model_folders import SUFFIX
 
 from . import packages, wheels
 from .child import Child, environment, interpreter

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from MRSynthLib.engine import checkpoint, library
+from MRSynthLib.engine import checkpoint, library, model_folders
 from MRSynthLib.engine.errors import MRSynthError
 from MRSynthLib.engine.probe import Probe, estimate_seconds
 
@@ -68,12 +68,12 @@ class ModelSection(Section):
 
     def update(self) -> None:
         """Select what the parameter node says, and show its card."""
-        name = self.parameters.model or checkpoint.DEFAULT
+        name = self.parameters.model or model_folders.DEFAULT
         choose(self.ui.modelSelector, name)
         if name != self._card_of:
             self._show_card(name)
         path = self._paths.get(name)
-        self.ui.removeModelButton.setEnabled(path is not None and not library.is_shipped(path))
+        self.ui.removeModelButton.setEnabled(path is not None and not model_folders.is_shipped(path))
         if self.ui.deviceSelector.findData(self.parameters.device) < 0:  # of another computer's scene
             self.parameters.device = AUTOMATIC
         choose(self.ui.deviceSelector, self.parameters.device)
@@ -121,12 +121,12 @@ class ModelSection(Section):
 
     def _list_models(self) -> None:
         self._card_of = ""
-        self._paths = {path.stem: path for path in reversed(checkpoint.installed())}
+        self._paths = {path.stem: path for path in reversed(model_folders.installed())}
         selector = self.ui.modelSelector
         blocked = selector.blockSignals(True)
         selector.clear()
-        for name, path in sorted(self._paths.items(), key=lambda item: (item[0] != checkpoint.DEFAULT, item[0])):
-            selector.addItem(name if library.is_shipped(path) else _("{name} (added)").format(name=name), name)
+        for name, path in sorted(self._paths.items(), key=lambda item: (item[0] != model_folders.DEFAULT, item[0])):
+            selector.addItem(name if model_folders.is_shipped(path) else _("{name} (added)").format(name=name), name)
         selector.blockSignals(blocked)
 
     def _show_card(self, name: str) -> None:
@@ -158,7 +158,7 @@ class ModelSection(Section):
         import qt
 
         title = _("Add a checkpoint")
-        kinds = _("Checkpoints") + f" (*{checkpoint.SUFFIX})"
+        kinds = _("Checkpoints") + f" (*{model_folders.SUFFIX})"
         path = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", kinds)
         if not path:
             return
@@ -174,7 +174,7 @@ class ModelSection(Section):
     def _on_open(self, checked: bool = False) -> None:
         import qt
 
-        folder = library.user_folder()
+        folder = model_folders.user_folder()
         folder.mkdir(parents=True, exist_ok=True)
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import batch_cohort, batch_job, batch_plan, batch_report
+from . import batch_cohort, batch_inputs, batch_job, batch_plan, batch_report
 from .batch_looks import Looks
 from .batch_plan import FAILED, OPEN, Plan, Settings
 from .batch_progress import Listener, Progress, Throttle
@@ -71,7 +71,8 @@ def settings_for(output: Path, model: str | None = None, **options: Any) -> Sett
         reference-unusable.
     """
     from . import checkpoint
-    from .files import read_volume, sha256_of
+    from .files import read_volume
+    from .writing import sha256_of
 
     loaded = checkpoint.load(model)
     if options.get("extra", {}).get("reliability"):
@@ -119,10 +120,10 @@ def plan(
     Raises
     ------
     InputError, OutputError
-        As `batch_cohort.find`.
+        As `batch_inputs.find`.
     """
     inputs = [_absolute(path) for path in inputs]
-    found = batch_cohort.find(inputs, settings.output, layout)
+    found = batch_inputs.find(inputs, settings.output, layout)
     datasets = [path for path in inputs if path.is_dir() and any(_within(one, path) for one in found)]
     if len(inputs) == len(datasets) == 1 and found[0].layout == "bids":
         settings = dataclasses.replace(settings, bids_root=inputs[0])
@@ -161,7 +162,7 @@ def run(
     Parameters
     ----------
     inputs : sequence of Path
-        See `batch_cohort.find`.
+        See `batch_inputs.find`.
     settings : Settings
     workers : Workers
     layout : str
@@ -179,7 +180,7 @@ def run(
     tell: Listener = told or (lambda event: None)
     begin = time.monotonic()
     for path in inputs:
-        batch_cohort.check_apart(path, settings.output)
+        batch_inputs.check_apart(path, settings.output)
     make_folder(settings.output)
     records = Records(settings.output)
     with records.locked():
@@ -214,7 +215,7 @@ def make_folder(path: Path) -> None:
     OutputError
         output-folder-missing, output-not-writable.
     """
-    from .files import write_error
+    from .writing import write_error
 
     try:
         if not path.parent.is_dir():

@@ -12,7 +12,8 @@ from typing import Any
 from .. import __version__
 from .batch_cohort import Examination, Scan, relative, unlistable
 from .batch_folder import is_synthetic, stem_of
-from .files import NIFTI, ending, write_aside
+from .files import NIFTI
+from .writing import ending, write_aside
 
 BIDS_VERSION = "1.10.0"
 RAW = "raw"  # name of the input dataset in BIDS URIs
@@ -74,7 +75,7 @@ def describe(output: Path, source: Path) -> None:
     Raises
     ------
     OutputError
-        As `files.write_aside`.
+        As `writing.write_aside`.
     """
     link = relative(source, output)
     document: dict[str, Any] = {

@@ -1,17 +1,16 @@
-"""What there is to work on: the examinations of folders, BIDS datasets, CSV lists and DICOM exports."""
+"""What there is to work on: examinations and their scans; and how files below a folder are found."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError
-from .files import ITK, NIFTI, ending
+from .files import ITK, NIFTI
 
-LAYOUTS = ("folder", "bids", "csv", "dicom")
 IMAGES = (*NIFTI, *ITK)
 
 
@@ -76,80 +75,6 @@ class Examination:
     def name(self) -> str:
         """Subject and session, for messages."""
         return f"{self.subject} {self.session}".strip()
-
-
-def find(inputs: Sequence[Path], output: Path, layout: str = "auto") -> list[Examination]:
-    """All examinations of all inputs, in the order in which they are to be worked on.
-
-    Parameters
-    ----------
-    inputs : sequence of Path
-        Folders of studies, BIDS datasets, CSV lists, DICOM exports, or single image files.
-    output : Path
-        The output folder: what lies in it is no input.
-    layout : str
-        One of `LAYOUTS` for all inputs, or 'auto'.
-
-    Raises
-    ------
-    InputError
-        input-not-found, input-not-an-image, batch-list, batch-nothing.
-    OutputError
-        output-is-input.
-    """
-    from . import batch_bids, batch_csv, batch_dicom, batch_folder
-
-    readers = {
-        "folder": batch_folder.find,
-        "bids": batch_bids.find,
-        "csv": batch_csv.find,
-        "dicom": batch_dicom.find,
-    }
-    found: list[Examination] = []
-    for path in inputs:
-        check_apart(path, output)
-        kind = layout if layout != "auto" else layout_of(path, output)
-        found += readers[kind](path, output)
-    if not found:
-        seen = f"{', '.join(repr(str(path)) for path in inputs)} holds no volumes that are T1, T2 or unnamed."
-        raise InputError("batch-nothing", seen, "a folder of studies, a BIDS dataset, a CSV list or a DICOM export.")
-    return found
-
-
-def check_apart(path: Path, output: Path) -> None:
-    """Refuse an output folder that is an input, or that an input lies in.
-
-    Raises
-    ------
-    InputError
-        input-not-found.
-    OutputError
-        output-is-input.
-    """
-    from .errors import OutputError
-
-    try:
-        if not path.exists():
-            raise InputError("input-not-found", f"There is no '{path}'.", "the path of a folder or file.")
-        here, there = path.resolve(), output.resolve()
-    except OSError as error:
-        raise InputError("input-not-found", f"{error}.", "the path of a folder or file.") from error
-    if there == here or (path.is_dir() and there in here.parents):
-        seen = f"'{output}' is the input or holds it."
-        raise OutputError("output-is-input", seen, "an output folder beside the input, or a folder in it.")
-
-
-def layout_of(path: Path, output: Path) -> str:
-    """Which of `LAYOUTS` an input is."""
-    if path.is_file():
-        return "csv" if ending(path) in (".csv", ".tsv", ".txt") else "folder"
-    if (path / "dataset_description.json").is_file() or _has_bids_subjects(path):
-        return "bids"
-    return "folder" if any(ending(file) in IMAGES for file in files_below(path, output)) else "dicom"
-
-
-def _has_bids_subjects(path: Path) -> bool:
-    return any(next(path.glob(pattern), None) is not None for pattern in ("sub-*/anat", "sub-*/ses-*/anat"))
 
 
 def files_below(folder: Path, output: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:

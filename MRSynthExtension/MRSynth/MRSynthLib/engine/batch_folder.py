@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from . import batch_names
 from .batch_cohort import IMAGES, Examination, Scan, files_below
 from .errors import InputError
-from .files import ending
-from .provenance import sidecar_path
+from .sidecar_tags import sidecar_path
+from .writing import ending
 
 _Found = tuple[Path, tuple[str, ...]]  # a file, and its path below the input without the file's ending
 

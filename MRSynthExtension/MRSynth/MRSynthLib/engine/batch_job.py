@@ -16,12 +16,13 @@ from .batch_scan import read
 from .batch_workers import device_of_this_worker
 from .batch_write import check_free, stamped, write
 from .errors import DeviceError, InputError, ModelError
-from .files import read_volume, sha256_of
+from .files import read_volume
 from .process import as_known, error_document
 from .serving import Networks
+from .writing import sha256_of
 
 if TYPE_CHECKING:
-    from .synthesis import SynthesisResult
+    from .synthesis_result import SynthesisResult
     from .volume import Volume
 
 Outcome = dict[str, Any]

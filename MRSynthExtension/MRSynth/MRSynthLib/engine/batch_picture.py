@@ -9,10 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from .files import write_aside
+from .writing import write_aside
 
 if TYPE_CHECKING:
-    from .synthesis import SynthesisResult
+    from .synthesis_result import SynthesisResult
     from .volume import Volume
 
 FOLDER = "report_pictures"
@@ -30,7 +30,7 @@ def of(source: Volume, result: SynthesisResult, path: Path) -> Path:
     Raises
     ------
     OutputError
-        As `files.write_aside`.
+        As `writing.write_aside`.
     """
     centre = _centre(result.volume)
     rows = [_grey(_planes(source, centre)), _grey(_planes(result.volume, centre))]

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import OutputError
-from .files import sha256_of, write_aside, write_error
 from .locks import only_one
+from .writing import sha256_of, write_aside, write_error
 
 STATE = ".mrsynth"
 VERSION = 1

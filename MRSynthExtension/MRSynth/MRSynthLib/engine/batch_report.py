@@ -14,8 +14,8 @@ from urllib.parse import quote
 from .. import __version__
 from .batch_cohort import relative
 from .batch_plan import FAILED, MEANING, OPEN, Plan, Row, Settings
-from .files import write_aside
 from .provenance import DISCLAIMER, weighting
+from .writing import write_aside
 
 NAMES = ("report.html", "report.csv", "report.json")
 COLUMNS = (

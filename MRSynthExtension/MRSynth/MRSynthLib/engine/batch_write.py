@@ -15,11 +15,12 @@ from .batch_bids import uri
 from .batch_plan import Job
 from .batch_records import Record, Records, stamp, write_json
 from .errors import OutputError
-from .files import sha256_of, write_error, write_volume
+from .files import write_volume
 from .provenance import description, facts, sidecar
+from .writing import sha256_of, write_error
 
 if TYPE_CHECKING:
-    from .synthesis import SynthesisResult
+    from .synthesis_result import SynthesisResult
     from .volume import Volume
 
 

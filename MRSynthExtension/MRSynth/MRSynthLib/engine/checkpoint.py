@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import model_folders
 from .errors import ModelError
-from .files import write_aside
 from .standard_space import FRAMES
+from .writing import write_aside
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,14 +28,10 @@ if TYPE_CHECKING:
 Card = dict[str, Any]
 
 FORMAT_VERSION = 1
-SUFFIX = ".safetensors"
 METADATA_KEY = "mrsynth_card"
 DIGEST_KEY = "mrsynth_card_sha256"  # of the card's text; checkpoints from before it was written lack it
 OTHER_KEYS = {DIGEST_KEY, "format"}  # safetensors' own writers say in "format" which library wrote the file
 MAX_HEADER = 16 << 20
-SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
-USER_MODELS = "MRSYNTH_MODELS"  # environment variable: the folder of the user's checkpoints, see `library`
-DEFAULT = "mrsynth-native"
 DIRECTIONS = ("t1_to_t2", "t2_to_t1")
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -134,38 +131,6 @@ class Checkpoint:
             )
         module.load_state_dict(tensors, assign=True)
         return module.eval()
-
-
-def models_folders() -> list[Path]:
-    """Where checkpoints are looked for: the shipped folder and the user's."""
-    from .library import user_folder
-
-    return [SHIPPED, user_folder()]
-
-
-def installed() -> list[Path]:
-    """Paths of all installed checkpoints, whole or broken; a file that is still being written begins with a dot."""
-    found = [path for folder in models_folders() for path in sorted(folder.glob(f"*{SUFFIX}"))]
-    return [path for path in found if path.is_file() and not path.name.startswith(".")]
-
-
-def find(name: str | os.PathLike[str] | None = None) -> Path:
-    """Path of a checkpoint by its path or installed name; by default the shipped native-frame one.
-
-    Raises
-    ------
-    ModelError
-        model-not-found.
-    """
-    name = DEFAULT if name is None else name
-    path = Path(name)
-    if path.is_file():
-        return path
-    for candidate in installed():
-        if str(name) in (candidate.name, candidate.stem):
-            return candidate
-    there = ", ".join(path.stem for path in installed()) or "none"
-    raise ModelError("model-not-found", f"There is no checkpoint '{name}'.", f"a path, or an installed one ({there}).")
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -293,7 +258,7 @@ def load(name: str | os.PathLike[str] | None = None) -> Checkpoint:
     ModelError
         model-not-found, model-not-safetensors, model-truncated, model-card, model-version, model-hash.
     """
-    path = find(name)
+    path = model_folders.find(name)
     card = read_card(path)
     seen = weights_sha256(_tensors(path))
     if seen != card["weights_sha256"]:

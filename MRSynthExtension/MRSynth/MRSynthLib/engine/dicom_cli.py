@@ -15,7 +15,7 @@ from .terminal import ProgressBar
 if TYPE_CHECKING:
     from .dicom import Series
     from .dicom_send import Node
-    from .synthesis import SynthesisResult
+    from .synthesis_result import SynthesisResult
     from .volume import Volume
 
 ANONYMOUS = "faces are not removed from the voxels"

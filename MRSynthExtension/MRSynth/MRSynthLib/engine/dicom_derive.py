@@ -23,7 +23,7 @@ from .intensity import SCALE
 from .provenance import DISCLAIMER, weighting
 
 if TYPE_CHECKING:
-    from .synthesis import SynthesisResult
+    from .synthesis_result import SynthesisResult
 
 SOFTWARE = "MRSynth"
 SYNTHETIC = "SYNTHETIC"

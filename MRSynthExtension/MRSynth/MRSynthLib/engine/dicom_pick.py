@@ -8,7 +8,7 @@ from . import screening
 from .dicom_find import Series
 from .dicom_pixels import load
 from .errors import InputError
-from .synthesis import SURE, other
+from .preparation import SURE, other
 
 NAME_IT = "Name one with --series (see `mrsynth dicom list`)."
 

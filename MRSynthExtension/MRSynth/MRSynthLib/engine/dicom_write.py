@@ -26,11 +26,11 @@ from .dicom_files import DamagedError
 from .dicom_find import Series, series_of_files
 from .dicom_frames import FrameHeader, frame_headers
 from .errors import InputError, OutputError
-from .files import write_error
 from .intensity import SCALE
 from .provenance import MAPS
-from .synthesis import SynthesisResult
+from .synthesis_result import SynthesisResult
 from .volume import Volume
+from .writing import write_error
 
 OFF_GRID = 0.01  # of a voxel
 CYCLE_WINDOW = 300.0  # in units of the output

@@ -11,35 +11,11 @@ import importlib.util
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
-from . import checkpoint
+from . import checkpoint, model_folders
 from .errors import ModelError, OutputError
-from .files import sha256_of, write_aside
-
-
-def user_folder() -> Path:
-    """The folder of the user's checkpoints, which need not exist yet.
-
-    ``MRSYNTH_MODELS`` where it is set, else ``MRSynth/Models`` in the place for programs' data:
-    ``%LOCALAPPDATA%``, ``~/Library/Application Support``, or ``$XDG_DATA_HOME`` (``~/.local/share``).
-    """
-    named = os.environ.get(checkpoint.USER_MODELS)
-    if named:
-        return Path(named)
-    if sys.platform == "win32":
-        data = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        data = Path.home() / "Library" / "Application Support"
-    else:
-        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return data / "MRSynth" / "Models"
-
-
-def is_shipped(path: str | os.PathLike[str]) -> bool:
-    """Whether a checkpoint is a part of MRSynth, and not the user's."""
-    return Path(path).resolve().parent == checkpoint.SHIPPED.resolve()
+from .writing import sha256_of, write_aside
 
 
 def add(path: str | os.PathLike[str]) -> Path:
@@ -70,7 +46,7 @@ def add(path: str | os.PathLike[str]) -> Path:
         checkpoint.load(path)
     stem = _as_stem(str(card["name"]))
     digest = sha256_of(path)
-    for other in checkpoint.installed():
+    for other in model_folders.installed():
         # Without regard to case, as file systems of Windows and macOS are.
         if stem.lower() not in (other.stem.lower(), _as_stem(_name_on_card(other)).lower()):
             continue
@@ -78,7 +54,7 @@ def add(path: str | os.PathLike[str]) -> Path:
             return other
         seen = f"'{path.name}' is named '{card['name']}', and so is '{other}', which is another one."
         raise ModelError("model-name-taken", seen, "a name that is free.")
-    return _copy(path, user_folder() / f"{stem}{checkpoint.SUFFIX}")
+    return _copy(path, model_folders.user_folder() / f"{stem}{model_folders.SUFFIX}")
 
 
 def remove(name: str | os.PathLike[str]) -> Path:
@@ -103,11 +79,11 @@ def remove(name: str | os.PathLike[str]) -> Path:
     """
     wanted = {str(name), str(Path(name).absolute())}
     users = []
-    for path in checkpoint.installed():
+    for path in model_folders.installed():
         known_as = {path.name, path.stem, _name_on_card(path), str(path.absolute())}
         if wanted.isdisjoint(known_as):
-            users += [] if is_shipped(path) else [path.stem]
-        elif is_shipped(path):
+            users += [] if model_folders.is_shipped(path) else [path.stem]
+        elif model_folders.is_shipped(path):
             raise ModelError("model-shipped", f"'{path.stem}' came with MRSynth.", "a checkpoint that was added.")
         else:
             try:
@@ -118,7 +94,7 @@ def remove(name: str | os.PathLike[str]) -> Path:
             return path
     raise ModelError(
         "model-not-found",
-        f"No checkpoint '{name}' was added to {user_folder()}.",
+        f"No checkpoint '{name}' was added to {model_folders.user_folder()}.",
         f"one of those added ({', '.join(users) or 'none'}).",
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from .files import write_error
+from .writing import write_error
 
 LOCK = ".lock"  # name of the file in a folder that one process writes at a time
 

@@ -40,7 +40,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _info(arguments: argparse.Namespace, out: TextIO) -> int:
-    from .checkpoint import find, read_card
+    from .checkpoint import read_card
+    from .model_folders import find
 
     path = find(arguments.model)
     card = read_card(path)
@@ -52,8 +53,8 @@ def _info(arguments: argparse.Namespace, out: TextIO) -> int:
 
 
 def _list(arguments: argparse.Namespace, out: TextIO) -> int:
-    from .checkpoint import installed, load, read_card
-    from .library import is_shipped
+    from .checkpoint import load, read_card
+    from .model_folders import installed, is_shipped
 
     listed: list[dict[str, Any]] = []
     code = 0

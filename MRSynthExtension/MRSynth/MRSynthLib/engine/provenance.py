@@ -12,7 +12,7 @@ from .. import __version__
 from .intensity import PERCENTILE, RULE, SCALE
 
 if TYPE_CHECKING:
-    from .synthesis import SynthesisResult
+    from .synthesis_result import SynthesisResult
 
 DESCRIPTION_BYTES = 79  # NIfTI-1 `descrip` has 80, the last one is the terminating zero
 # What a result may hold besides the synthetic volume, and what that is called.
@@ -128,15 +128,6 @@ def sidecar(
     if metadata:
         document["SourceMetadata"] = dict(metadata)
     return document
-
-
-def sidecar_path(output: Path) -> Path:
-    """Return the path of the sidecar: the image's with .json for its ending (".nii.gz" is one ending)."""
-    name = output.name
-    for ending in (".nii.gz", output.suffix):
-        if ending and name.lower().endswith(ending.lower()):
-            return output.with_name(name[: -len(ending)] + ".json")
-    return output.with_name(name + ".json")
 
 
 def _relative(path: Path, output: Path) -> str:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from . import intensity, scores, screening
 from .errors import InputError
-from .files import write_aside
 from .process import answer, end_with, remove_run_folder
 from .screening import Mask
 from .volume import Volume
+from .writing import write_aside
 
 PAIR, DIFFERENCE = "pair.npz", "difference.npy"
 

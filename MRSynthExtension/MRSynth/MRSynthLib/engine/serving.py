@@ -52,12 +52,12 @@ class Networks:
 
     def get(self, model: str | None, device: str, precision: str) -> Synthesizer:
         """Return one; parameters and errors as of `Synthesizer`."""
-        from . import checkpoint, devices
+        from . import devices, model_folders
         from .synthesis import Synthesizer
 
         # Let go at first: two networks at a time may not fit, and one with an error is not used again.
         last, self._last = self._last, None
-        if last is not None and _is_file(checkpoint.find(model), last.checkpoint):
+        if last is not None and _is_file(model_folders.find(model), last.checkpoint):
             choice = devices.choose(device, precision)
             # Not so, for instance, after a GPU's memory was full and the last run went on on the CPU.
             if (choice.device, choice.precision) == (last.device.device, last.device.precision):

@@ -13,13 +13,20 @@ KEYWORDS = (*DICOM_TAGS.values(), "ProtocolName")
 LARGEST = 1 << 20  # bytes
 
 
+def sidecar_path(output: Path) -> Path:
+    """Return the path of the sidecar: the image's with .json for its ending (".nii.gz" is one ending)."""
+    name = output.name
+    for ending in (".nii.gz", output.suffix):
+        if ending and name.lower().endswith(ending.lower()):
+            return output.with_name(name[: -len(ending)] + ".json")
+    return output.with_name(name + ".json")
+
+
 def tags_beside(image: Path) -> dict[str, str]:
     """Acquisition tags of the JSON file beside an image (BIDS, or MRSynth's own), by DICOM keyword, times in ms.
 
     Empty where there is none, or none that can be read: a sidecar is never needed.
     """
-    from .provenance import sidecar_path
-
     path = sidecar_path(image)
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from . import dicom_cli
 from .errors import InputError, OutputError
-from .provenance import MAPS, description, facts, sidecar, sidecar_path
+from .provenance import MAPS, description, facts, sidecar
+from .sidecar_tags import sidecar_path
 from .terminal import ProgressBar
 
 if TYPE_CHECKING:
     from .dicom import Series
-    from .synthesis import SynthesisResult
+    from .synthesis_result import SynthesisResult
     from .volume import Volume
 
 
@@ -153,7 +154,8 @@ def _check_targets(targets: Sequence[Path], arguments: argparse.Namespace) -> No
     OutputError
         output-format, output-is-input, output-folder-missing, output-not-writable, output-exists.
     """
-    from .files import WRITTEN, ending
+    from .files import WRITTEN
+    from .writing import ending
 
     for path in (arguments.output, *(path for _, path in _maps(arguments))):
         if ending(path) not in WRITTEN:
@@ -200,7 +202,7 @@ def _write(
     result: SynthesisResult, arguments: argparse.Namespace, targets: Sequence[Path], volume: Volume
 ) -> dict[str, Any]:
     """Write image, sidecar and the maps that are wanted, and return what to say about it in JSON."""
-    from .files import sha256_of
+    from .writing import sha256_of
 
     files = getattr(volume.header, "files", None)  # of the one series, where a folder holds several
     try:
@@ -226,7 +228,8 @@ def _write(
 
 def _write_all(result: SynthesisResult, document: dict[str, Any], targets: Sequence[Path], maps: Sequence[str]) -> None:
     """Write image, sidecar and the maps named: all of them or none."""
-    from .files import write_aside, write_volume
+    from .files import write_volume
+    from .writing import write_aside
 
     new = [path for path in targets if not path.exists()]
     try:

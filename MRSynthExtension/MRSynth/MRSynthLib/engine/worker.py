@@ -204,7 +204,7 @@ def _save(arrays: Mapping[str, NDArray[Any]], folder: Path) -> dict[str, str]:
     """Write out.npy and the maps, all or none; return their names by key."""
     import numpy as np
 
-    from .files import write_aside
+    from .writing import write_aside
 
     names = {key: "out.npy" if key == "voxels" else f"{key}.npy" for key in arrays}
     with contextlib.ExitStack() as stack:

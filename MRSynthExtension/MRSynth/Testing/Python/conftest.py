@@ -165,9 +165,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def slow_checkpoint() -> Path:
     """Path of the shipped checkpoint: on the tall phantom it works for seconds, and a test can stop it meanwhile."""
-    from MRSynthLib.engine import checkpoint
+    from MRSynthLib.engine import model_folders
 
-    return checkpoint.SHIPPED / f"{checkpoint.DEFAULT}{checkpoint.SUFFIX}"
+    return model_folders.SHIPPED / f"{model_folders.DEFAULT}{model_folders.SUFFIX}"
 
 
 @pytest.fixture(scope="session")

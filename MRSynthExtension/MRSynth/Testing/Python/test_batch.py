@@ -20,7 +20,8 @@ from engine_helpers import save_untrained, small_head
 from MRSynthLib.engine import Synthesizer, read_volume
 from MRSynthLib.engine.checkpoint import read_card
 from MRSynthLib.engine.cli import main
-from MRSynthLib.engine.files import sha256_of, write_volume
+from MRSynthLib.engine.files import write_volume
+from MRSynthLib.engine.writing import sha256_of
 
 MADE = "p00/p00_desc-synthetic_T2w.nii.gz"
 

@@ -11,7 +11,7 @@ import pytest
 from dicom_series import T1, T2, examination, write_series
 from engine_helpers import small_head
 
-from MRSynthLib.engine import batch_cohort
+from MRSynthLib.engine import batch_inputs
 from MRSynthLib.engine.batch_cohort import Examination
 from MRSynthLib.engine.errors import MRSynthError
 
@@ -24,7 +24,7 @@ def touch(root: Path, *paths: str) -> Path:
 
 
 def find(*inputs: Path, output: Path | None = None, layout: str = "auto") -> list[Examination]:
-    return batch_cohort.find(inputs, output or inputs[0].parent / "out", layout)
+    return batch_inputs.find(inputs, output or inputs[0].parent / "out", layout)
 
 
 def found(examinations: list[Examination]) -> dict[str, list[Any]]:

@@ -17,7 +17,7 @@ from engine_helpers import save_untrained, small_head
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from MRSynthLib.engine import checkpoint
+from MRSynthLib.engine import checkpoint, model_folders
 from MRSynthLib.engine.checkpoint import FIELDS, METADATA_KEY, load, read_card, weights_sha256
 from MRSynthLib.engine.errors import ModelError, OutputError
 from MRSynthLib.engine.synthesis import Synthesizer
@@ -316,23 +316,23 @@ def test_a_checkpoint_is_found_by_path_and_by_name(
 ) -> None:
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(tiny_checkpoint.read_bytes())
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(tmp_path))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(tmp_path))
     for name in (mine, str(mine), "mine", "mine.safetensors"):
         assert load(name).path == mine
-    assert mine in checkpoint.installed()
+    assert mine in model_folders.installed()
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.safetensors").write_bytes(tiny_checkpoint.read_bytes())
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(tmp_path))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(tmp_path))
     with pytest.raises(ModelError, match="mine") as caught:
         load("yours")
     assert caught.value.code == "model-not-found"
 
 
-@pytest.mark.parametrize("path", checkpoint.installed(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", model_folders.installed(), ids=lambda path: path.stem)
 def test_shipped_checkpoints_are_whole_small_and_say_what_they_are_for(path: Path) -> None:
     found = load(path)
     found.generator()

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from MRSynthLib import __version__
-from MRSynthLib.engine import checkpoint
+from MRSynthLib.engine import checkpoint, model_folders
 from MRSynthLib.engine.cli import main
 from MRSynthLib.engine.errors import FAMILIES
 from MRSynthLib.engine.files import read_volume, write_volume
@@ -282,7 +282,7 @@ def test_models_lists_and_verifies(
 ) -> None:
     models = folder / "models"
     models.mkdir()
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(models))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(models))
     shutil.copy(tiny_checkpoint, models / "good.safetensors")
     data = bytearray(tiny_checkpoint.read_bytes())
     data[-1] ^= 1
@@ -318,7 +318,7 @@ def test_models_are_added_and_removed(
     capfd: pytest.CaptureFixture[str],
     before: bool,
 ) -> None:
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(folder / "models"))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(folder / "models"))
     path = folder / "models" / "tiny-untrained.safetensors"
 
     def as_json(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -339,9 +339,9 @@ def test_models_are_added_and_removed(
 
 
 def test_a_shipped_model_is_not_removed(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["models", "remove", checkpoint.DEFAULT]) == 4
+    assert main(["models", "remove", model_folders.DEFAULT]) == 4
     assert "[model-shipped]" in capfd.readouterr().err
-    assert checkpoint.find().is_file()
+    assert model_folders.find().is_file()
 
 
 def test_devices_tells_speed_and_reason(tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -363,7 +363,7 @@ def test_devices_tells_speed_and_reason(tiny_checkpoint: Path, capfd: pytest.Cap
 def test_a_model_by_its_installed_name(folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "models").mkdir()
     shutil.copy(tiny_checkpoint, folder / "models" / "mine.safetensors")
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(folder / "models"))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(folder / "models"))
     assert main(["synthesize", "t1.nii.gz", "-o", "t2.nii", "--model", "mine"]) == 0
 
 

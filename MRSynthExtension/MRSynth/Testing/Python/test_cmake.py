@@ -63,10 +63,10 @@ def test_what_is_packaged_works_by_itself(build: Path) -> None:
         slicer.mrmlScene = slicer.vtkMRMLScene()
         import MRSynth, MRSynthLib.engine.cli
         from MRSynthLib.desktop import background, compare, diagnostics, install, marks, samples, scoring
-        from MRSynthLib.engine import checkpoint
+        from MRSynthLib.engine import checkpoint, model_folders
         print(MRSynth.__file__)
         print(samples.load("t1").GetName(), samples.load("t2").GetName())
-        print(checkpoint.installed())
+        print(model_folders.installed())
     """
     packaged = build / PACKAGED
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=packaged)

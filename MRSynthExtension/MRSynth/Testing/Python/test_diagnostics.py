@@ -11,10 +11,10 @@ import pytest
 
 from MRSynthLib import __version__
 from MRSynthLib.desktop import diagnostics, packages
-from MRSynthLib.engine import checkpoint, library
+from MRSynthLib.engine import library, model_folders
 from MRSynthLib.engine.errors import Cancelled, DeviceError, InputError, InstallError, ModelError, OutputError
-from MRSynthLib.engine.files import sha256_of
 from MRSynthLib.engine.probe import Probe, ProbedDevice
+from MRSynthLib.engine.writing import sha256_of
 
 PROBE = Probe(
     software_version=__version__,
@@ -35,7 +35,7 @@ PROBE = Probe(
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(tmp_path / "models"))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(tmp_path / "models"))
     return tmp_path / "models"
 
 
@@ -74,7 +74,7 @@ def test_models_with_hash_and_whether_they_are_whole(models: Path, tiny_checkpoi
     (models / "spoilt.safetensors").write_bytes(data)
     text = diagnostics.report()
     assert f"tiny-untrained.safetensors (added): SHA-256 {sha256_of(added)}, verified" in text
-    assert f"{checkpoint.DEFAULT}.safetensors (shipped): SHA-256 {sha256_of(checkpoint.find())}, verified" in text
+    assert f"{model_folders.DEFAULT}.safetensors (shipped): SHA-256 {sha256_of(model_folders.find())}, verified" in text
     assert "broken [model-hash]" in text
 
 
@@ -145,7 +145,7 @@ def test_it_works_where_nothing_else_does(
 
     del slicer_app.revision
     monkeypatch.setattr(packages, "find", broken)
-    monkeypatch.setattr(checkpoint, "installed", broken)
+    monkeypatch.setattr(model_folders, "installed", broken)
     monkeypatch.setattr(shutil, "disk_usage", broken)
     monkeypatch.setattr(diagnostics.urllib.request, "getproxies", broken)
     text = diagnostics.report(PROBE, Cancelled())

@@ -16,7 +16,7 @@ from dicom_series import T1, T2, examination, write_series
 
 from MRSynthLib.engine import Synthesizer, read_volume
 from MRSynthLib.engine.cli import main
-from MRSynthLib.engine.files import sha256_of
+from MRSynthLib.engine.writing import sha256_of
 
 
 @pytest.fixture(autouse=True)

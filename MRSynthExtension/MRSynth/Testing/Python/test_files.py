@@ -12,9 +12,10 @@ import SimpleITK as sitk
 from engine_helpers import axes_of, grid, rotated, sheared
 
 from MRSynthLib.engine.errors import OutputError
-from MRSynthLib.engine.files import read_volume, sha256_of, write_aside, write_volume
+from MRSynthLib.engine.files import read_volume, write_volume
 from MRSynthLib.engine.itk import ItkGeometry
 from MRSynthLib.engine.volume import Volume
+from MRSynthLib.engine.writing import sha256_of, write_aside
 
 SHAPE = (7, 9, 11)  # k, j, i
 SPACING = (0.9, 1.1, 4.0)

@@ -10,7 +10,7 @@ import torch
 from conftest import phantom
 from torch import Tensor, nn
 
-from MRSynthLib.engine import checkpoint, convolutions, inference
+from MRSynthLib.engine import checkpoint, convolutions, inference, model_folders
 from MRSynthLib.engine.convolutions import Convolution, PackedConvolution, Place
 from MRSynthLib.engine.generators import UPSAMPLING, build
 from MRSynthLib.engine.inference import AsDefined, FusedDenseUNet, InARow, ready
@@ -197,7 +197,7 @@ def rounding(name: str, precision: str, size: tuple[int, int], air: int) -> Iter
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("name", [path.stem for path in checkpoint.installed()])
+@pytest.mark.parametrize("name", [path.stem for path in model_folders.installed()])
 def test_shipped_checkpoints_keep_58_db_and_their_mean_in_half_precision(name: str, precision: str) -> None:
     """By the operations that GPUs use, too. With all weights rounded it would be 54 to 57 dB, and a shift of 0.0009."""
     for error, _ in rounding(name, precision, (128, 96), air=0):
@@ -205,7 +205,7 @@ def test_shipped_checkpoints_keep_58_db_and_their_mean_in_half_precision(name: s
         assert abs(float(error.mean())) < 3e-4
 
 
-@pytest.mark.parametrize("name", [path.stem for path in checkpoint.installed()])
+@pytest.mark.parametrize("name", [path.stem for path in model_folders.installed()])
 def test_a_small_head_in_much_air_keeps_its_values_in_bf16(name: str) -> None:
     """Features of air, rounded, would all err in one direction: 46 dB and a shift of 0.004 for `mrsynth-native`."""
     for error, head in rounding(name, "bf16", (32, 32), air=64):

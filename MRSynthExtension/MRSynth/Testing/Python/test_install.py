@@ -23,7 +23,7 @@ from MRSynthLib.desktop import install, slicer_tools
 from MRSynthLib.desktop.needs import Setup
 from MRSynthLib.desktop.probing import DeviceProbe
 from MRSynthLib.desktop.runner import run
-from MRSynthLib.engine import checkpoint
+from MRSynthLib.engine import model_folders
 from MRSynthLib.engine.errors import InstallError, ModelError
 from MRSynthLib.engine.volume import Volume
 
@@ -321,7 +321,7 @@ def test_the_consent_names_only_what_will_be_installed() -> None:
 def test_a_whole_folder_is_installed_with_its_checkpoints(
     environment: Environment, index: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(tmp_path / "models"))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(tmp_path / "models"))
     shutil.copy(tiny_checkpoint, index / "anything.safetensors")
     tools = replace(environment.tools(), install_torch=lambda: pytest.fail("no network"), ensure=pytest.fail)
     steps = Steps()
@@ -368,12 +368,12 @@ def test_checkpoints_alone_are_added(
     environment: Environment, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether or not packages are still missing: the panel goes on to ask for them."""
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(tmp_path / "models"))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(tmp_path / "models"))
     folder = tmp_path / "stick"
     folder.mkdir()
     shutil.copy(tiny_checkpoint, folder / "a.safetensors")
     (folder / "b.safetensors").write_bytes(b"text")
-    shutil.copy(checkpoint.find(), folder / "c.safetensors")
+    shutil.copy(model_folders.find(), folder / "c.safetensors")
     with pytest.raises(ModelError, match=r"b\.safetensors"):
         install.install_from_folder(folder, Steps(), environment.tools())
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["tiny-untrained.safetensors"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_helpers import save_untrained
 
-from MRSynthLib.engine import checkpoint, library
+from MRSynthLib.engine import checkpoint, library, model_folders
 from MRSynthLib.engine.errors import ModelError, OutputError
 
 
@@ -17,7 +18,7 @@ from MRSynthLib.engine.errors import ModelError, OutputError
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's folder, which is not there yet."""
     folder = tmp_path / "data" / "Models"
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(folder))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(folder))
     return folder
 
 
@@ -39,7 +40,7 @@ def test_what_is_added_is_installed_under_the_name_of_its_card(folder: Path, tin
     assert added == folder / "tiny-untrained.safetensors"
     assert added.read_bytes() == tiny_checkpoint.read_bytes()
     assert names(folder) == [added.name]
-    assert added in checkpoint.installed()
+    assert added in model_folders.installed()
     assert checkpoint.load("tiny-untrained").path == added
 
 
@@ -60,13 +61,13 @@ def test_the_same_file_again_changes_nothing(folder: Path, tmp_path: Path, tiny_
 
 
 def test_a_shipped_one_is_not_added_again(folder: Path) -> None:
-    shipped = checkpoint.find()
-    assert library.is_shipped(shipped)
+    shipped = model_folders.find()
+    assert model_folders.is_shipped(shipped)
     assert library.add(shipped) == shipped
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("name", ["tiny-untrained", "TINY-untrained", checkpoint.DEFAULT])
+@pytest.mark.parametrize("name", ["tiny-untrained", "TINY-untrained", model_folders.DEFAULT])
 def test_a_name_that_is_taken_is_refused(folder: Path, tmp_path: Path, tiny_checkpoint: Path, name: str) -> None:
     added = library.add(tiny_checkpoint)
     with pytest.raises(ModelError, match="is another one") as caught:
@@ -104,7 +105,7 @@ def test_without_safetensors_the_card_is_still_checked(
 def test_a_full_disk_leaves_nothing_behind(
     full_disk: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(full_disk))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(full_disk))
     with pytest.raises(OutputError) as caught:
         library.add(tiny_checkpoint)
     assert caught.value.code == "output-full"
@@ -114,7 +115,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_a_folder_that_cannot_be_made_is_refused(
     read_only_folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(checkpoint.USER_MODELS, str(read_only_folder / "Models"))
+    monkeypatch.setenv(model_folders.USER_MODELS, str(read_only_folder / "Models"))
     with pytest.raises(OutputError) as caught:
         library.add(tiny_checkpoint)
     assert caught.value.code == "output-not-writable"
@@ -142,7 +143,7 @@ def test_only_the_one_that_was_named_is_removed(folder: Path, tmp_path: Path, ti
 
 @pytest.mark.parametrize("by", [lambda path: path.stem, lambda path: path.name, str, lambda path: path])
 def test_a_shipped_one_is_never_removed(by: Any) -> None:
-    for shipped in checkpoint.SHIPPED.glob("*.safetensors"):
+    for shipped in model_folders.SHIPPED.glob("*.safetensors"):
         with pytest.raises(ModelError) as caught:
             library.remove(by(shipped))
         assert caught.value.code == "model-shipped"
@@ -169,14 +170,14 @@ def test_odd_things_in_the_folder_do_not_break_the_list(folder: Path, tiny_check
     (folder / "gone.safetensors").symlink_to(folder / "nowhere")
     (folder / ".mrsynth-half.safetensors").write_bytes(b"half")
     (folder / "broken.safetensors").write_bytes(b"text")
-    assert [path for path in checkpoint.installed() if not library.is_shipped(path)] == [
+    assert [path for path in model_folders.installed() if not model_folders.is_shipped(path)] == [
         folder / "broken.safetensors",
         added,
     ]
 
 
 def test_the_folder_is_the_platforms_place_for_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(checkpoint.USER_MODELS)
+    monkeypatch.delenv(model_folders.USER_MODELS)
     monkeypatch.setattr(Path, "home", classmethod(lambda cls: tmp_path))
     places = {
         "win32": tmp_path / "Local" / "MRSynth" / "Models",
@@ -186,8 +187,8 @@ def test_the_folder_is_the_platforms_place_for_data(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "Local"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
     for platform, place in places.items():
-        monkeypatch.setattr(library.sys, "platform", platform)
-        assert library.user_folder() == place
+        monkeypatch.setattr(sys, "platform", platform)
+        assert model_folders.user_folder() == place
     monkeypatch.delenv("XDG_DATA_HOME")
-    assert library.user_folder() == tmp_path / ".local" / "share" / "MRSynth" / "Models"
-    assert checkpoint.models_folders() == [checkpoint.SHIPPED, library.user_folder()]
+    assert model_folders.user_folder() == tmp_path / ".local" / "share" / "MRSynth" / "Models"
+    assert model_folders.models_folders() == [model_folders.SHIPPED, model_folders.user_folder()]

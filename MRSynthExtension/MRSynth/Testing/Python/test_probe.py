@@ -13,7 +13,7 @@ import pytest
 from engine_helpers import axes_of, grid
 
 from MRSynthLib import __version__
-from MRSynthLib.engine import checkpoint, devices
+from MRSynthLib.engine import devices, model_folders
 from MRSynthLib.engine.devices import Gpu, Machine
 from MRSynthLib.engine.probe import BRAIN, HEAD, SECONDS_PER_MEGAVOXEL, Probe, ProbedDevice, estimate_seconds, probe
 from MRSynthLib.engine.standard_space import plan
@@ -162,5 +162,5 @@ def test_auto_is_the_automatic_device_and_others_are_refused() -> None:
 
 
 def test_the_default_checkpoint_is_measured_with(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> None:
-    monkeypatch.setattr(checkpoint, "find", lambda name=None: tiny_checkpoint if name is None else Path(name))
+    monkeypatch.setattr(model_folders, "find", lambda name=None: tiny_checkpoint if name is None else Path(name))
     assert probe().model == "tiny-untrained"

@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from MRSynthLib import __version__
 from MRSynthLib.engine.devices import DeviceChoice
 from MRSynthLib.engine.files import write_volume
-from MRSynthLib.engine.provenance import description, facts, sidecar, sidecar_path
+from MRSynthLib.engine.provenance import description, facts, sidecar
+from MRSynthLib.engine.sidecar_tags import sidecar_path
 from MRSynthLib.engine.synthesis import SynthesisResult
 from MRSynthLib.engine.volume import Volume
 

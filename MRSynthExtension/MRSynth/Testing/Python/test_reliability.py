@@ -17,9 +17,10 @@ from engine_helpers import axes_of, grid, rotated, save_untrained, small_head
 from torch import Tensor, nn
 
 from MRSynthLib.engine import reliability
-from MRSynthLib.engine.checkpoint import find, read_card
+from MRSynthLib.engine.checkpoint import read_card
 from MRSynthLib.engine.errors import ModelError
 from MRSynthLib.engine.files import read_volume, write_volume
+from MRSynthLib.engine.model_folders import find
 from MRSynthLib.engine.preparation import prepare
 from MRSynthLib.engine.reliability import FEATURES, TISSUES, Regression
 from MRSynthLib.engine.reliability_features import EDGE, FIRST, NAMES, NEAR, Slices, beside, box_sum, features

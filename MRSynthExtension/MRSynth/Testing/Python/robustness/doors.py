@@ -174,7 +174,7 @@ def _cli_arguments(asked: Asked, model: Path) -> list[str]:
 
 
 def _cli_files(asked: Asked, folder: Path) -> tuple[Path, ...]:
-    from MRSynthLib.engine.provenance import sidecar_path
+    from MRSynthLib.engine.sidecar_tags import sidecar_path
 
     output = folder / asked.output
     return (output, sidecar_path(output))
