@@ -1,7 +1,7 @@
 # MRSynth: set up and run everything from a clone. See README.md.
 #
 #   make demo [INPUT=my_t1.nii.gz] [OUTPUT=folder] [MODEL=checkpoint]    one brain through the main job
-#   make test                                                            linter, type checker, all tests
+#   make test                                                            linters, type checker, all tests
 #   make bench                                                           time and memory of the main job
 #   make soak                                                            broken inputs and killed runs, in full; hours
 #   make clean                                                           removes the environment and all output
@@ -38,6 +38,7 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest
 
 bench: $(READY)
