@@ -20,7 +20,7 @@ import numpy as np
 from . import model_folders
 from .errors import ModelError
 from .standard_space import FRAMES
-from .writing import write_aside
+from .writing import sha256_of, write_aside
 
 if TYPE_CHECKING:
     from torch import nn
@@ -105,7 +105,7 @@ class Checkpoint:
         Raises
         ------
         ModelError
-            model-generator, model-shape, model-hash, model-truncated.
+            model-generator, model-shape, model-hash, model-truncated, model-not-found.
         """
         import torch
 
@@ -119,7 +119,11 @@ class Checkpoint:
             raise ModelError(
                 "model-generator", f"'{self.path.name}': {error}.", "a generator that MRSynth has."
             ) from error
-        tensors = {name: torch.from_numpy(array) for name, array in _tensors(self.path).items()}
+        with model_folders.readable(self.path):
+            arrays = _tensors(self.path)
+        if weights_sha256(arrays) != self.card["weights_sha256"]:
+            raise ModelError("model-hash", f"'{self.path.name}' was changed meanwhile.", "a file that stays as it is.")
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
         seen = {name: tuple(t.shape) for name, t in tensors.items()}
         if seen != expected:
@@ -193,9 +197,10 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         model-not-found, model-not-safetensors, model-truncated, model-card, model-hash, model-version.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelError("model-not-found", f"There is no file '{path}'.", "the path of a checkpoint.")
-    metadata = _header(path).get("__metadata__", {})
+    with model_folders.readable(path):
+        if not path.is_file():
+            raise ModelError("model-not-found", f"There is no file '{path}'.", "the path of a checkpoint.")
+        metadata = _header(path).get("__metadata__", {})
     try:
         card = json.loads(metadata[METADATA_KEY])
     except (KeyError, ValueError, TypeError, RecursionError):
@@ -260,14 +265,16 @@ def load(name: str | os.PathLike[str] | None = None) -> Checkpoint:
     """
     path = model_folders.find(name)
     card = read_card(path)
-    seen = weights_sha256(_tensors(path))
+    with model_folders.readable(path):
+        seen = weights_sha256(_tensors(path))
+        sha256 = sha256_of(path)
     if seen != card["weights_sha256"]:
         raise ModelError(
             "model-hash",
             f"The weights of '{path.name}' have SHA-256 {seen[:12]}...",
             f"{card['weights_sha256'][:12]}..., as its card says.",
         )
-    return Checkpoint(path, card, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Checkpoint(path, card, sha256)
 
 
 def save(module: nn.Module, card: Mapping[str, Any], path: str | os.PathLike[str]) -> Checkpoint:

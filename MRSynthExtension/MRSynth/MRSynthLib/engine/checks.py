@@ -16,6 +16,8 @@ MIN_SIZE = 5
 MAX_VOXELS = 600_000_000  # 2.4 GB as float32; 512 x 512 x 2048 still fits
 SPACING_RANGE = (0.05, 20.0)  # mm
 MAX_LABELS = 12  # an integer image with so few values is a label map
+LARGEST_EXTENT = 1000.0  # mm; a head in the wrong unit is larger
+BRIGHTEST = 1e30  # float32 holds the squares and sums of no more
 SINGULAR = 1e-6  # smallest sine of the angle between an axis and the plane of the others
 HOUNSFIELD_AIR = -500.0
 SWELLING = 200  # times: what an image, with much background too, does not swell by when it is decompressed
@@ -125,6 +127,7 @@ def checked(volume: Volume) -> tuple[Volume, list[str]]:
         raise InputError("input-color", f"{what} holds values of type {voxels.dtype}.", "one number per voxel.")
     check_size(voxels.shape[::-1], what)
     check_geometry(volume.ijk_to_ras, what)
+    _check_extent(volume, what)
     warnings = []
     if voxels.dtype.kind == "f":
         finite = np.isfinite(voxels)
@@ -140,6 +143,9 @@ def checked(volume: Volume) -> tuple[Volume, list[str]]:
         raise InputError(code, f"All voxels of {what} are {highest:g}.", "an image with contrast.")
     if highest <= 0:
         raise InputError("input-empty", f"{what} has no voxel above 0 (highest: {highest:g}).", "an MR image.")
+    if highest > BRIGHTEST:
+        seen = f"The highest value of {what} is {highest:.3g}."
+        raise InputError("input-not-finite", seen, f"intensities up to {BRIGHTEST:g}.")
     if voxels.dtype.kind in "iub" and _few_values(voxels):
         raise InputError(
             "input-label-map", f"{what} has no more than {MAX_LABELS} different values.", "an MR image, not labels."
@@ -149,6 +155,13 @@ def checked(volume: Volume) -> tuple[Volume, list[str]]:
             f"The lowest value is {lowest:g}, as in CT. MRSynth is made for MR: do not trust a result from CT."
         )
     return volume.replaced(voxels), warnings
+
+
+def _check_extent(volume: Volume, what: str) -> None:
+    extent = np.array(volume.spacing) * volume.shape[::-1]
+    if extent.max() > LARGEST_EXTENT:
+        seen = f"{what} is {' x '.join(f'{mm:.0f}' for mm in extent)} mm in size."
+        raise InputError("input-spacing", seen, f"at most {LARGEST_EXTENT:g} mm along each axis.")
 
 
 def _few_values(voxels: NDArray[np.integer]) -> bool:

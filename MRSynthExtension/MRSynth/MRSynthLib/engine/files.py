@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from . import nifti
 from .errors import InputError, OutputError
 from .volume import Volume
-from .writing import ending, write_aside
+from .writing import ending, write_aside, write_error
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -93,8 +97,9 @@ def write_volume(
     path = Path(path)
     if ending(path) not in WRITTEN:
         raise OutputError("output-format", f"'{path.name}' ends in '{ending(path)}'.", ".nii, .nii.gz, .nrrd or .mha.")
-    if path.exists() and not overwrite:
+    if _is_there(path) and not overwrite:
         raise OutputError("output-exists", f"'{path}' is there already.", "a new file name.")
+    volume = volume.replaced(_storable(volume.voxels))
     with write_aside(path) as aside:
         if ending(path) in NIFTI:
             nifti.write(volume, aside, description)
@@ -103,3 +108,23 @@ def write_volume(
 
             itk.write(volume, aside, description)
     return path
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise write_error(path, error) from error
+    return True
+
+
+def _storable(voxels: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in a type that every format has, in the machine's byte order."""
+    kind = voxels.dtype
+    if kind.kind == "b":
+        return voxels.astype(np.uint8)
+    if kind.kind == "f" and kind.itemsize not in (4, 8):
+        return voxels.astype(np.float32 if kind.itemsize < 4 else np.float64)
+    return np.asarray(voxels, dtype=kind.newbyteorder("="))

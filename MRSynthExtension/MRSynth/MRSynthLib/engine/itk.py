@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .checks import check_geometry, check_size, check_swelling, corrupt_file
 from .errors import InputError
+from .sidecar_tags import tags_of
 from .volume import Volume
 
 MAX_HEADER = 1 << 20  # bytes
@@ -73,13 +74,17 @@ def read(path: Path) -> Volume:
     components = reader.GetNumberOfComponents()
     if components != 1:
         raise InputError("input-color", f"'{path.name}' has {components} values per voxel.", "one number per voxel.")
-    check_size(reader.GetSize(), f"'{path.name}'")
+    size = list(reader.GetSize())
+    while len(size) > 3 and size[-1] == 1:
+        size.pop()
+    check_size(size, f"'{path.name}'")
     _check_body(path, body, encoded, reader)
     try:
         image = reader.Execute()
     except RuntimeError as error:
         raise corrupt_file(path, error) from error
-    return _volume(image, path.stem)
+    description = image.GetMetaData("description") if image.HasMetaDataKey("description") else ""
+    return replace(_volume(image, path.stem), metadata=tags_of(path, description))
 
 
 def _is_unicode(path: Path) -> bool:
@@ -143,6 +148,9 @@ def _check_body(path: Path, body: Path, encoded: bool, reader: sitk.ImageFileRea
 
 
 def _volume(image: sitk.Image, name: str) -> Volume:
+    while image.GetDimension() > 3:
+        to_3d = sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX
+        image = sitk.Extract(image, [*image.GetSize()[:-1], 0], directionCollapseToStrategy=to_3d)
     geometry = ItkGeometry(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     check_geometry(geometry.ijk_to_ras, f"'{name}'")
     voxels = sitk.GetArrayFromImage(image)
@@ -151,7 +159,9 @@ def _volume(image: sitk.Image, name: str) -> Volume:
 
 def write(volume: Volume, path: Path, description: str) -> None:
     """Write an NRRD or MetaImage file; OSError where that fails."""
-    geometry = volume.header if isinstance(volume.header, ItkGeometry) else ItkGeometry.of(volume.ijk_to_ras)
+    geometry = volume.header
+    if not isinstance(geometry, ItkGeometry) or not np.allclose(geometry.ijk_to_ras, volume.ijk_to_ras, rtol=1e-6):
+        geometry = ItkGeometry.of(volume.ijk_to_ras)
     image = sitk.GetImageFromArray(volume.voxels)
     image.SetSpacing(geometry.spacing)
     image.SetOrigin(geometry.origin)

@@ -73,13 +73,6 @@ class Curve:
         ends = (0.0, *self.before, 1.0), (0.0, *self.after, 1.0)
         return np.interp(unit, *ends).astype(np.float32)
 
-    def slope(self, unit: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How many times an error of this brightness becomes as large."""
-        before, after = np.array((0.0, *self.before, 1.0)), np.array((0.0, *self.after, 1.0))
-        slopes = np.diff(after) / np.diff(before)
-        piece = np.clip(np.searchsorted(before, unit, side="right") - 1, 0, len(slopes) - 1)
-        return slopes[piece].astype(np.float32)
-
     def document(self) -> dict[str, Any]:
         """What the result's account says of it, ready for JSON; in output units."""
         scale = intensity.SCALE

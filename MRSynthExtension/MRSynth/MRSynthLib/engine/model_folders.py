@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import ModelError
@@ -12,6 +14,22 @@ SUFFIX = ".safetensors"
 SHIPPED = Path(__file__).resolve().parents[2] / "Resources" / "Models"
 USER_MODELS = "MRSYNTH_MODELS"  # environment variable: the folder of the user's checkpoints
 DEFAULT = "mrsynth-native"
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """A checkpoint that the system does not let us read is none.
+
+    Raises
+    ------
+    ModelError
+        model-not-found.
+    """
+    try:
+        yield
+    except OSError as error:
+        seen = f"'{path}' cannot be read ({error.strerror or error})."
+        raise ModelError("model-not-found", seen, "a readable checkpoint.") from error
 
 
 def user_folder() -> Path:
@@ -58,8 +76,9 @@ def find(name: str | os.PathLike[str] | None = None) -> Path:
     """
     name = DEFAULT if name is None else name
     path = Path(name)
-    if path.is_file():
-        return path
+    with readable(path):
+        if path.is_file():
+            return path
     for candidate in installed():
         if str(name) in (candidate.name, candidate.stem):
             return candidate

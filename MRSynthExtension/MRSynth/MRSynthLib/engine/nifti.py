@@ -13,11 +13,15 @@ import numpy as np
 
 from .checks import check_geometry, check_size, check_swelling, corrupt_file
 from .errors import InputError
-from .sidecar_tags import tags_beside
+from .sidecar_tags import tags_of
 from .volume import Volume
 
 NIFTI2_SIZE = (540).to_bytes(4, "little")  # what a NIfTI-2 file begins with, in its own byte order
 MAX_EXTENSIONS = 1 << 26  # bytes between header and voxels
+GEOMETRY = (
+    *("dim_info", "pixdim", "xyzt_units", "toffset", "qform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "sform_code", "srow_x", "srow_y", "srow_z"),
+)
 GZIP_LEVEL = 1  # nibabel's: higher levels cost seconds and save a few per cent
 
 
@@ -47,7 +51,8 @@ def read(path: Path) -> Volume:
     except Exception as error:  # gzip, zlib, EOF and value errors of a truncated body
         raise corrupt_file(path, error) from error
     name = path.name[: path.name.lower().rindex(".nii")]
-    return Volume(voxels, image.affine, header=image.header.copy(), name=name, metadata=tags_beside(path))
+    tags = tags_of(path, image.header["descrip"].item().decode("ascii", "replace"))
+    return Volume(voxels, image.affine, header=image.header.copy(), name=name, metadata=tags)
 
 
 def _check_header(path: Path) -> None:
@@ -103,15 +108,23 @@ def _check_body(path: Path, claimed: int) -> None:
 
 
 def write(volume: Volume, path: Path, description: str) -> None:
-    """Write a NIfTI file; where the volume carries a NIfTI header, its qform, sform and units stay as they were."""
+    """Write a NIfTI file.
+
+    Where the volume carries a NIfTI header and still lies where that says, its qform, sform and units stay as they
+    were. Nothing else of it is handed on: extensions and names may tell who was scanned.
+    """
     import nibabel
 
-    is_nifti = isinstance(volume.header, nibabel.Nifti1Header)
-    header: Any = volume.header.copy() if is_nifti else nibabel.Nifti1Header()
+    given: Any = volume.header if isinstance(volume.header, nibabel.Nifti1Header) else None
+    header: Any = nibabel.Nifti1Header() if given is None else type(given)()
+    as_given = given is not None and np.allclose(given.get_best_affine(), volume.ijk_to_ras, rtol=1e-6, atol=1e-6)
+    if as_given:
+        for field in GEOMETRY:
+            header[field] = given[field]
     header.set_data_dtype(volume.voxels.dtype)
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    image = kind(volume.voxels.T, None if is_nifti else volume.ijk_to_ras, header)
-    if not is_nifti:
+    image = kind(volume.voxels.T, None if as_given else volume.ijk_to_ras, header)
+    if not as_given:
         image.set_sform(volume.ijk_to_ras, code=1)
         axes = volume.ijk_to_ras[:3, :3] / np.linalg.norm(volume.ijk_to_ras[:3, :3], axis=0)
         orthogonal = np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)  # a qform cannot hold shears

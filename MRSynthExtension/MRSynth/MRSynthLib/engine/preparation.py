@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,16 @@ class Prepared:
     contrast: screening.Contrast
     screening: screening.Screening
     warnings: tuple[str, ...]
+
+    @cached_property
+    def sliced_inside(self) -> NDArray[np.bool_]:
+        """`inside` in the slices, shape (slices, rows, columns)."""
+        return self.space.to_model(self.inside.astype(np.float32)) > 0.5
+
+    @cached_property
+    def sliced_brain(self) -> NDArray[np.bool_]:
+        """`brain` in the slices, shape (slices, rows, columns)."""
+        return self.space.to_model(self.brain.astype(np.float32)) > 0.5
 
     def window(self, chunk: NDArray[np.intp]) -> Window:
         """Rows and columns that are needed of some slices, as first and one past the last."""

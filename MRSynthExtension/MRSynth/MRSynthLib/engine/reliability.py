@@ -137,7 +137,6 @@ class Direction:
         expected, half = np.zeros_like(synthetic), np.zeros_like(synthetic)
         slices = slices_of(prepared, synthetic)
         bounds = tissue_bounds(prepared, synthetic)
-        brain = prepared.space.to_model(prepared.brain.astype(np.float32)) > 0.5
         sums = np.zeros(2)
         factors = np.array([self.quantiles[name] for name in TISSUES], dtype=np.float32)
         for first in range(0, len(synthetic), CHUNK):
@@ -148,7 +147,7 @@ class Direction:
             measured = features(part, self.names)
             errors = self.expected(measured, cycle)
             expected[chunk][part.inside] = errors
-            sums += texture_sums(measured, brain[chunk][part.inside])
+            sums += texture_sums(measured, prepared.sliced_brain[chunk][part.inside])
             half[chunk][part.inside] = errors * factors[tissue(prepared, part, bounds)]
         error_map, interval = (intensity.to_output(prepared.restored(each)) for each in (expected, half))
         return error_map, interval, self.doubt(sharpness(sums))
@@ -234,7 +233,7 @@ def doubts(planes: str, like: bool) -> tuple[str, ...]:
 
 def slices_of(prepared: Prepared, synthetic: Array) -> Slices:
     """The slices of a run, as `features` takes them."""
-    inside = prepared.space.to_model(prepared.inside.astype(np.float32)) > 0.5
+    inside = prepared.sliced_inside
     along, rows, columns = prepared.space.model_axes
     filled = np.flatnonzero(inside.any(axis=(1, 2)))
     top = int(filled[-1]) if filled.size else 0
@@ -248,8 +247,7 @@ def tissue_bounds(prepared: Prepared, synthetic: Array) -> NDArray[np.float64]:
 
     The T1 is the source or the result, whichever it is. Slices that were not made do not count.
     """
-    brain = prepared.space.to_model(prepared.brain.astype(np.float32)) > 0.5
-    brain &= np.asarray(synthetic.any(axis=(1, 2)))[:, None, None]
+    brain = prepared.sliced_brain & np.asarray(synthetic.any(axis=(1, 2)))[:, None, None]
     t1 = _t1(prepared, prepared.slices, synthetic)[brain]
     count, edges = np.histogram(t1, bins=BINS, range=(0, 1))
     return three_means(count, (edges[1:] + edges[:-1]) / 2)

@@ -78,14 +78,13 @@ def _on_cells(volume: Volume, *arrays: NDArray[Any]) -> list[Array]:
     steps = tuple(max(1, min(round(CELL / mm), n)) for mm, n in zip(volume.spacing[::-1], volume.shape, strict=True))
     factors = np.array(steps[::-1], dtype=np.float64)
     affine = volume.ijk_to_ras[:3, :3] * factors
-    first = volume.ijk_to_ras[:3, :3] @ ((factors - 1) / 2) + volume.ijk_to_ras[:3, 3]
     size = np.array(volume.shape[::-1]) // steps[::-1]
-    corners = np.array(list(itertools.product(*((-0.5, n - 0.5) for n in size)))) @ affine.T + first
+    corners = np.array(list(itertools.product(*((-0.5, n - 0.5) for n in size)))) @ affine.T  # mm from the first block
     low = corners.min(axis=0)
     cells = np.maximum(1, np.ceil((corners.max(axis=0) - low) / CELL)).astype(int)
     back = np.linalg.inv(affine)
     to_blocks = sitk.AffineTransform(
-        (back * CELL).ravel().tolist(), (back @ (low + CELL / 2 - first)).tolist(), [0.0, 0.0, 0.0]
+        (back * CELL).ravel().tolist(), (back @ (low + CELL / 2)).tolist(), [0.0, 0.0, 0.0]
     )
     found = []
     for array in arrays:

@@ -10,6 +10,7 @@ from .acquisition_tags import DICOM_TAGS
 
 TIMES = ("EchoTime", "RepetitionTime", "InversionTime")  # ms in DICOM, s in BIDS
 KEYWORDS = (*DICOM_TAGS.values(), "ProtocolName")
+SYNTHETIC = "SYNTHETIC"  # what the description of a result begins with
 LARGEST = 1 << 20  # bytes
 
 
@@ -40,6 +41,12 @@ def tags_beside(image: Path) -> dict[str, str]:
     if document.get("synthetic") is True:
         found["SyntheticData"] = "YES"
     return {keyword: value for keyword, value in found.items() if value}
+
+
+def tags_of(image: Path, description: str) -> dict[str, str]:
+    """`tags_beside`; an image whose own header says that MRSynth made it is synthetic without them, too."""
+    made = {"SyntheticData": "YES"} if description.startswith(SYNTHETIC) else {}
+    return {**made, **tags_beside(image)}
 
 
 def _text(keyword: str, value: Any) -> str:

@@ -115,7 +115,10 @@ def _times(weights: NDArray[np.float32], array: Array, axis: int) -> NDArray[np.
     for first in range(0, len(weights), BAND):
         rows = slice(first, first + BAND)
         used = np.flatnonzero(weights[rows].any(axis=0))
-        columns = slice(used[0], used[-1] + 1) if used.size else slice(0)
+        if not used.size:  # nothing of the array lies here
+            result[_at(axis, rows)] = 0
+            continue
+        columns = slice(used[0], used[-1] + 1)
         band, part, out = weights[rows, columns], array[_at(axis, columns)], result[_at(axis, rows)]
         if axis == 2:
             np.matmul(part, band.T, out=out)

@@ -235,13 +235,12 @@ class Synthesizer:
         if job.calibration is None or job.calibration.level is None:
             return None
         axial = job.views[0]
-        brain = axial.space.to_model(axial.brain.astype(np.float32)) > 0.5
-        chosen = reliability_level.chosen(brain)
+        chosen = reliability_level.chosen(axial.sliced_brain)
         if back is None:
-            few, back = np.zeros_like(synthetic), np.zeros_like(synthetic)
-            few[chosen] = _kept(axial, synthetic)[chosen]
-            yield from self._passes(axial, few, back, "cycle", STAGES["restore"], 1 - STAGES["restore"], run)
-        return reliability_level.cycle_error(axial.slices[chosen], back[chosen], brain[chosen])
+            back, start = np.zeros_like(synthetic), STAGES["restore"]
+            kept = _kept(axial, synthetic)
+            yield from self._passes(axial, kept, back, "cycle", start, 1 - start, run, only=chosen)
+        return reliability_level.cycle_error(axial.slices[chosen], back[chosen], axial.sliced_brain[chosen])
 
     def _job(self, volume: Volume, wanted: _Wanted, run: _Run) -> _Job:
         """Look at the volume, refuse what cannot be, and lay it out for the generator."""
@@ -287,9 +286,15 @@ class Synthesizer:
         start: float,
         span: float,
         run: _Run,
+        only: NDArray[np.intp] | None = None,
     ) -> Iterator[Progress]:
-        """One pass of the generator over all slices that are neither empty nor unneeded, written into `out`."""
+        """One pass of the generator over all slices that are neither empty nor unneeded, written into `out`.
+
+        Where `only` is given, over those of them.
+        """
         todo = np.flatnonzero(slices.any(axis=(1, 2)) & prepared.rows.any(axis=1))
+        if only is not None:
+            todo = np.intersect1d(todo, only)
         pixels = slices.shape[1] * slices.shape[2]
         batch = memory.Batch(self.device.device, pixels)
         begin, done = time.perf_counter(), 0
@@ -358,7 +363,7 @@ class Synthesizer:
 
 def _kept(axial: Prepared, synthetic: NDArray[np.float32]) -> NDArray[np.float32]:
     """What goes back: what the user gets, without the background that the result does not have either."""
-    return synthetic * (axial.space.to_model(axial.inside.astype(np.float32)) > 0.5)
+    return synthetic * axial.sliced_inside
 
 
 def _combined(

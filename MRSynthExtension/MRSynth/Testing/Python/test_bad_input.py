@@ -219,6 +219,17 @@ def absurd_spacing(folder: Path) -> list[str]:
     return nifti(folder, good(folder).voxels.T, np.diag([4.25, 4.25, 4250.0, 1.0]))
 
 
+@case("input-spacing")
+def centimetres_for_millimetres(folder: Path) -> list[str]:
+    shape = (64, 64, 64)
+    return nifti(folder, np.arange(np.prod(shape), dtype=np.int32).reshape(shape), np.diag([17.0, 17.0, 17.0, 1.0]))
+
+
+@case("input-not-finite")
+def beyond_float32(folder: Path) -> list[str]:
+    return nifti(folder, good(folder).voxels.T * 1e36)
+
+
 @case("input-affine")
 def singular_affine(folder: Path) -> list[str]:
     affine = np.diag([4.25, 4.25, 4.25, 1.0])

@@ -332,6 +332,27 @@ def test_an_unknown_name_is_refused_with_those_that_there_are(
     assert caught.value.code == "model-not-found"
 
 
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / f"bad{'n' * 300}.safetensors"
+    assert code_of(lambda: load(path)) == code_of(lambda: read_card(path)) == "model-not-found"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails to be read")
+def test_a_file_that_fails_to_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.safetensors").symlink_to("/proc/self/mem")
+    assert code_of(lambda: read_card(tmp_path / "bad.safetensors")) == "model-not-found"
+
+
+def test_weights_that_change_between_checking_and_use_are_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(tiny_checkpoint.read_bytes())
+    checkpoint = load(path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert code_of(checkpoint.generator) == "model-hash"
+
+
 @pytest.mark.parametrize("path", model_folders.installed(), ids=lambda path: path.stem)
 def test_shipped_checkpoints_are_whole_small_and_say_what_they_are_for(path: Path) -> None:
     found = load(path)

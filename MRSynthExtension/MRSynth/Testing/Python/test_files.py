@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from engine_helpers import axes_of, grid, rotated, sheared
+from engine_helpers import axes_of, grid, moved, rotated, sheared
 
 from MRSynthLib.engine.errors import OutputError
 from MRSynthLib.engine.files import read_volume, write_volume
@@ -92,6 +93,50 @@ def test_every_geometry_field_of_nifti_is_written_back_bit_for_bit(name: str, en
     assert after.get_data_dtype() == np.int16
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nrrd"])
+def test_a_volume_that_was_moved_is_written_where_it_is(ending: str, tmp_path: Path) -> None:
+    volume = read_volume(write_volume(on(OBLIQUE), tmp_path / f"in{ending}"))
+    elsewhere = moved(volume, (50, 0, -7))
+    assert elsewhere.header is not None
+    written = read_volume(write_volume(elsewhere, tmp_path / f"out{ending}"))
+    np.testing.assert_allclose(written.ijk_to_ras, elsewhere.ijk_to_ras, atol=1e-4)
+
+
+def test_nothing_but_the_geometry_of_the_source_is_written_again(tmp_path: Path) -> None:
+    fields = {"intent_code": 1002, "intent_name": b"Labels", "db_name": b"Doe", "aux_file": b"Doe^John"}
+    image = nibabel.load(nifti(tmp_path / "in.nii", qform=Q, sform=S, codes=(1, 1), **fields))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"PatientName=Doe^John"))
+    nibabel.save(image, tmp_path / "named.nii")
+    written = write_volume(result_on(read_volume(tmp_path / "named.nii")), tmp_path / "out.nii")
+    assert b"Doe" in (tmp_path / "named.nii").read_bytes()
+    assert b"Doe" not in written.read_bytes()
+    assert int(nibabel.load(written).header["intent_code"]) == 0
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("dtype", [np.bool_, np.float16, np.longdouble, ">i2", ">f4"])
+def test_voxels_of_rare_types_are_written_as_the_same_numbers(dtype: Any, ending: str, tmp_path: Path) -> None:
+    voxels = grey(np.int16).astype(dtype)
+    written = write_volume(Volume(voxels, np.eye(4)), tmp_path / f"out{ending}")
+    assert np.array_equal(read_volume(written).voxels, voxels)
+
+
+@pytest.mark.parametrize("name", [f"{'n' * 300}.nii", "a\0b.nii"])
+def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        write_volume(on(OBLIQUE), tmp_path / name)
+    assert caught.value.code == "output-not-writable"
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+def test_an_image_that_says_it_is_synthetic_is(ending: str, tmp_path: Path) -> None:
+    path = write_volume(on(OBLIQUE), tmp_path / f"out{ending}", description="SYNTHETIC T2w from T1w")
+    assert read_volume(path).metadata == {"SyntheticData": "YES"}
+    path.with_name("out.json").write_text(json.dumps({"EchoTime": 0.09}))
+    assert read_volume(path).metadata == {"SyntheticData": "YES", "EchoTime": "90"}
+    assert read_volume(write_volume(on(OBLIQUE), tmp_path / f"plain{ending}")).metadata == {}
+
+
 def test_sform_goes_before_qform(tmp_path: Path) -> None:
     volume = read_volume(nifti(tmp_path / "in.nii", **GEOMETRIES["qform and sform differ"]))
     np.testing.assert_allclose(volume.ijk_to_ras, S, atol=1e-5)
@@ -141,6 +186,19 @@ def test_nifti_2_keeps_its_place(tmp_path: Path) -> None:
 def test_one_volume_of_a_4_d_file_is_a_volume(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(grey().T[..., None], np.eye(4)), tmp_path / "in.nii")
     assert np.array_equal(read_volume(tmp_path / "in.nii").voxels, grey())
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_one_volume_of_a_4_d_itk_file_is_a_volume(ending: str, tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(grey()[None], isVector=False)
+    image.SetSpacing((0.9, 1.1, 4.0, 2.0))
+    image.SetOrigin((3.0, 4.0, 5.0, 0.0))
+    sitk.WriteImage(image, str(tmp_path / f"in{ending}"))
+    volume = read_volume(tmp_path / f"in{ending}")
+    assert np.array_equal(volume.voxels, grey())
+    expected = np.diag([-0.9, -1.1, 4, 1])
+    expected[:3, 3] = (-3, -4, 5)
+    np.testing.assert_allclose(volume.ijk_to_ras, expected)
 
 
 def test_description_of_nifti_holds_79_bytes_of_ascii(tmp_path: Path) -> None:

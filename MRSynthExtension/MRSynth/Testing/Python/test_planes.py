@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,24 @@ def test_the_cycle_difference_is_of_the_mean(untrained: Synthesizer) -> None:
     result = untrained.synthesize(small_head(), source="t1", planes="three", cycle=True)
     assert result.cycle is not None
     assert not result.cycle.voxels.any()
+
+
+def test_what_goes_back_is_the_mean_of_the_three(untrained: Synthesizer) -> None:
+    factors = iter((0.0, 0.3, 0.6, 1.0))  # of the axial, coronal and sagittal pass, and of the way back
+    whole = untrained._passes
+
+    def one_pass(*arguments: Any) -> Any:
+        factor = next(factors)
+        untrained.forward = lambda slices, chunk, window: factor * slices[chunk]  # type: ignore[method-assign]
+        return whole(*arguments)
+
+    untrained._generator = _Identity()
+    source = untrained.synthesize(small_head(), source="t1").volume.voxels
+    untrained._passes = one_pass  # type: ignore[method-assign]
+    result = untrained.synthesize(small_head(), source="t1", planes="three", cycle=True)
+    assert result.cycle is not None
+    np.testing.assert_allclose(result.volume.voxels, 0.3 * source, atol=1)
+    np.testing.assert_allclose(result.cycle.voxels, 0.7 * source, atol=1)
 
 
 def test_thick_slices_are_refused_and_cost_nothing(untrained: Synthesizer) -> None:

@@ -208,6 +208,18 @@ def test_three_means_finds_the_bounds_between_three_tissues() -> None:
     np.testing.assert_allclose(bounds, [0.35, 0.625], atol=0.02)
 
 
+def test_slices_that_were_not_made_say_nothing_of_tissue() -> None:
+    prepared = prepare(small_head(), "native", source="t2", target=None, mask=None, force=True)
+    brain = prepared.sliced_brain
+    synthetic = np.zeros(brain.shape, np.float32)
+    synthetic[brain] = np.random.default_rng(4).choice(np.float32([0.2, 0.5, 0.8]), int(brain.sum()))
+    whole = reliability.tissue_bounds(prepared, synthetic)
+    np.testing.assert_allclose(whole, [0.35, 0.65], atol=0.01)
+    made = np.flatnonzero(brain.any(axis=(1, 2)))
+    synthetic[made[: len(made) // 2]] = 0
+    np.testing.assert_allclose(reliability.tissue_bounds(prepared, synthetic), whole, atol=0.01)
+
+
 # --- the map ----------------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,21 @@ def wide_blob(volume: Volume, centre: tuple[float, ...]) -> np.ndarray:
     return blob(volume.shape, centre, tuple(max(1.3, 2.0 / mm) for mm in volume.spacing[::-1]))
 
 
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("spacing", [0.5, 0.7])
+@pytest.mark.parametrize("first", [0, 60, 130])
+def test_thin_slices_with_little_head_among_them(first: int, spacing: float, frame: str) -> None:
+    """Whole bands of slices are outside of what the generator sees."""
+    shape = (180, 20, 22)
+    volume = Volume(np.zeros(shape, np.float32), grid(shape, (1, 1, spacing), axes_of("LPS")))
+    foreground = np.zeros(shape, dtype=bool)
+    foreground[first : first + 40, 3:-3, 3:-3] = True
+    space = plan(volume, foreground, frame)
+    back = space.to_input(space.to_model(foreground.astype(np.float32)))
+    assert np.abs(back[first + 8 : first + 32, 8:-8, 8:-8] - 1).max() < 0.02
+    assert not back[: max(0, first - 40)].any() and not back[first + 80 :].any()
+
+
 # --- at 1 mm nothing is interpolated ------------------------------------------------------------------
 
 
@@ -182,6 +197,13 @@ def test_native_frame_is_1_mm_in_plane_and_a_multiple_of_16(name: str) -> None:
     assert rows.spacing == pytest.approx(1.0, abs=0.01)
     assert columns.spacing == pytest.approx(1.0, abs=0.01)
     assert rows.size % 16 == columns.size % 16 == 0
+
+
+@pytest.mark.parametrize(("spacing", "kept"), [(0.995, True), (1.005, True), (0.98, False), (1.02, False)])
+def test_pixels_of_nearly_1_mm_are_not_resampled(spacing: float, kept: bool) -> None:
+    volume = Volume(np.zeros((6, 20, 22)), grid((6, 20, 22), (spacing, spacing, 3), axes_of("LPS")))
+    _, rows, columns = planned(volume).model_axes
+    assert (rows.spacing, columns.spacing) == pytest.approx((spacing if kept else 1.0,) * 2)
 
 
 def test_native_frame_keeps_8_mm_of_surroundings() -> None:

@@ -204,6 +204,15 @@ def test_neighbouring_slices_are_given_where_the_card_says_so(tiny_checkpoint: P
     assert np.array_equal(result[both], expected[both])
 
 
+def test_a_slice_at_the_end_is_its_own_neighbour(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    path = save_untrained(tmp_path / "model.safetensors", read_card(tiny_checkpoint), in_channels=3)
+    synthesizer, seen = one_thread(Synthesizer(path, device="cpu", precision="fp32")), []
+    synthesizer._generator = lambda x, window: seen.append(x.numpy()) or x[:, 1:2]
+    slices = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((1, 16, 16), np.float32)
+    synthesizer.forward(slices, np.array([0, 2, 4]))
+    assert seen[0][:, :, 0, 0].tolist() == [[0, 0, 1], [1, 2, 3], [3, 4, 4]]
+
+
 # --- the cycle --------------------------------------------------------------------------------------------
 
 
@@ -463,7 +472,9 @@ def test_a_gpu_without_memory_for_one_slice_leaves_the_rest_to_the_cpu(
 ) -> None:
     reference = untrained.synthesize(small_head()).volume.voxels
     pretend_gpu(untrained, monkeypatch, slices=0)
+    on_gpu = untrained._generator
     result = untrained.synthesize(small_head())
+    assert untrained._generator is not on_gpu  # made anew where it is used now
     assert (result.device.device, result.device.precision) == ("cpu", "fp32")
     assert "Out of memory on cuda:0" in result.device.reason
     assert "on the CPU" in result.warnings[-1]
