@@ -8,7 +8,7 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
 from . import batch_cli, dicom_cli, models_cli, screen_cli, synthesize_cli
@@ -22,12 +22,20 @@ EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 input o
 class _UsageError(Exception):
     """The command line could not be understood."""
 
+    def __init__(self, seen: str, expected: str = "options that go together.") -> None:
+        super().__init__(f"{seen}\n{expected}" if expected.startswith("usage:") else seen)
+        self.seen = seen
+        self.expected = expected
+
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that leaves it to `main` how a usage error is reported."""
+    """A parser that leaves it to `main` how a usage error is reported, and knows options by their full names only."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        raise _UsageError(f"{message}\n{self.format_usage().strip()}")
+        raise _UsageError(message, self.format_usage().strip())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 def _report(error: BaseException, as_json: bool) -> int:
     """Tell an error to people on stderr, and to machines on stdout if they listen."""
     if isinstance(error, _UsageError):
-        code, document = USAGE, {"code": "usage", "family": "usage", "message": str(error)}
+        code, document = USAGE, _usage_document(error)
     else:
         code, document = exit_code(error), error_document(error)
         if as_known(error) is None:
@@ -77,6 +85,18 @@ def _report(error: BaseException, as_json: bool) -> int:
         if as_json:
             print(json.dumps({"error": document}), flush=True)
     return code
+
+
+def _usage_document(error: _UsageError) -> dict[str, str]:
+    """A usage error as it stands in JSON, with the keys of any other error."""
+    return {
+        "code": "usage",
+        "family": "usage",
+        "message": str(error),
+        "seen": error.seen,
+        "expected": error.expected,
+        "remedy": "See `mrsynth COMMAND --help`.",
+    }
 
 
 def _demo(argv: Sequence[str]) -> int:

@@ -26,6 +26,7 @@ ACQUISITION = (
     "ContrastBolusAgent",
     "BodyPartExamined",
 )
+AGENTS = "ContrastBolusAgentSequence"  # all that enhanced files have; classic ones may
 # What may tell frames apart that lie at the same place, in the order in which it is tried.
 TELLING = (
     "ImageType",
@@ -42,11 +43,13 @@ PIXELS = ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "Bits
           "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "NumberOfFrames")  # fmt: skip
 SERIES = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "PatientName", "PatientID", "StudyInstanceUID",
           "StudyDate", "StudyDescription", "SeriesInstanceUID", "SeriesNumber")  # fmt: skip
-ENHANCED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "AcquisitionContrast")
+ENHANCED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 SYNTHETIC_DATA = 0x0008001C  # SyntheticData; pydicom 2.4 does not know the keyword
 MOST_FRAMES = 20_000  # of a file: 300 volumes of 60 slices; a small file can describe any number, and each takes time
 UNIT = 1e-2  # how far from 1 the length of direction cosines may be
-READ: frozenset[str | int] = frozenset((*ACQUISITION, *TELLING, *GEOMETRY, *PIXELS, *SERIES, *ENHANCED, SYNTHETIC_DATA))
+READ: frozenset[str | int] = frozenset(
+    (*ACQUISITION, AGENTS, *TELLING, *GEOMETRY, *PIXELS, *SERIES, *ENHANCED, SYNTHETIC_DATA)
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +200,8 @@ def _frame(look: FrameHeader, path: Path, rows: int, columns: int) -> Frame:
     tags = {keyword: value for keyword in (*ACQUISITION, *TELLING) if (value := look.text(keyword))}
     if not look.number("InversionTime", 0.0):
         tags.pop("InversionTime", None)  # some scanners write 0 where nothing was inverted
+    if agents := _agents(look.dataset):
+        tags["ContrastBolusAgent"] = agents
     if getattr(look.dataset.get(SYNTHETIC_DATA), "value", None) == "YES":
         tags["SyntheticData"] = "YES"
     return Frame(
@@ -213,3 +218,12 @@ def _frame(look: FrameHeader, path: Path, rows: int, columns: int) -> Frame:
         uid=look.text("SOPInstanceUID"),
         tags=tags,
     )
+
+
+def _agents(dataset: Dataset) -> str:
+    """The coded contrast agents by name; "" where there are none."""
+    try:
+        items = dataset.get(AGENTS) or []
+        return ", ".join(text(item, "CodeMeaning") or text(item, "CodeValue") or "not named" for item in items)
+    except Exception:  # bytes that are no sequence
+        return "not readable"

@@ -62,10 +62,13 @@ DESCRIPTIONS = {
     r"spectro\w*|svs|csi|mrs": "spectroscopy",
     r"stir": "a STIR series",
 }
-POST_CONTRAST = (
-    r"gd|gado\w*|post|postcontrast|post ?k\.?m|\+c|\+gd|\+k\.?m|c\+|t1c|t1ce|ce|km|contrast|dotarem|gadovist"
-)
-PRE_CONTRAST = r"pre|no|non|without|native|w/?o|nativ|vor|ohne"
+AGENT = r"gd|gad\w*|ce|k\.?m|[ck]ontrast\w*|dotarem|multihance|prohance|omniscan|magnevist|clariscan|elucirem"
+POST_CONTRAST = rf"{AGENT}|post|postcontrast|post ?k\.?m|c\+|t1w?ce?"
+PLUS_AGENT = rf"\+ ?(?:c|{AGENT})"  # also right after a letter: "FS+C"
+WITH_AND_WITHOUT = r"w(?:ith)? ?(?:/|&|\+|and)? ?w(?:ithout|/?o)|mit (?:und|/) ohne"
+# "no" and "without" also say that fat is not suppressed: they count before an agent only.
+BEFORE = r"pre|native?|vor"
+WITHOUT_AGENT = rf"(?:{BEFORE}|non?|without|w/?o|ohne)[ -]*(?:iv |i\.v\. ?)?(?:{AGENT})"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def kind_of(tags: Mapping[str, str]) -> Kind:
     modality = tags.get("Modality", "") or "no modality"
     if modality != "MR":
         return Kind(modality, None, f"{modality}, not MR")
-    text = f"{tags.get('SeriesDescription', '')} {tags.get('ProtocolName', '')}".lower()
+    text = _text(tags)
     if tags.get("SyntheticData") == "YES" or text.startswith("synthetic"):
         return Kind("synthetic", None, "synthetic, not acquired")
     found = _by_image_type(tags) or _by_description(text) or _by_sequence(tags)
@@ -106,6 +109,13 @@ def kind_of(tags: Mapping[str, str]) -> Kind:
         return Kind(found.removeprefix("a ").removeprefix("an "), None, found)
     name, contrast = _contrast(tags, text)
     return Kind(name, contrast, _objection(tags, name, contrast, text))
+
+
+def _text(tags: Mapping[str, str]) -> str:
+    """The descriptions in lower case; once more with a space where a capital begins a word, if any does."""
+    text = f"{tags.get('SeriesDescription', '')}; {tags.get('ProtocolName', '')}".replace("_", " ")
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    return (text if apart == text else f"{text}; {apart}").lower()
 
 
 def _by_image_type(tags: Mapping[str, str]) -> str:
@@ -151,7 +161,7 @@ def _objection(tags: Mapping[str, str], name: str, contrast: str | None, text: s
     agent = tags.get("ContrastBolusAgent", "").strip()
     if agent.upper() not in NO_AGENT:
         return f"after a contrast agent ({agent})"
-    if _has(POST_CONTRAST, text) and not _has(PRE_CONTRAST, text):
+    if _says_agent(text):
         return "after a contrast agent, going by its description"
     values = [value.strip().upper() for value in tags.get("ImageType", "").split("\\")]
     if values[0] == "DERIVED" or values[1:2] == ["SECONDARY"]:
@@ -160,8 +170,24 @@ def _objection(tags: Mapping[str, str], name: str, contrast: str | None, text: s
     return "" if part in HEAD else f"body part {part}, not a head"
 
 
+def _says_agent(text: str) -> bool:
+    """Whether a description is that of a series after a contrast agent."""
+    if _has(WITH_AND_WITHOUT, text):
+        return True
+    text = re.sub(_word(WITHOUT_AGENT), "", text)
+    if re.search(rf"{PLUS_AGENT}(?![a-z])", text):
+        return True
+    found = re.findall(_word(POST_CONTRAST), text)
+    # "T1 contrast pre"; beside any other word, "pre" is one of two things that were done.
+    return bool(found) and not (_has(BEFORE, text) and all(word.startswith(("contrast", "kontrast")) for word in found))
+
+
 def _has(words: str, text: str) -> bool:
-    return re.search(rf"(?<![a-z])(?:{words})(?![a-z])", text.replace("_", " ")) is not None
+    return re.search(_word(words), text) is not None
+
+
+def _word(words: str) -> str:
+    return rf"(?<![a-z])(?:{words})(?![a-z])"
 
 
 def _number(tags: Mapping[str, str], keyword: str) -> float:

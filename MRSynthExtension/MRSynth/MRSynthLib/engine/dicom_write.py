@@ -40,7 +40,12 @@ Map = tuple[Volume, str, float]
 
 
 def write_result(
-    result: SynthesisResult, folder: str | os.PathLike[str], *, anonymous: bool = False, taken: Collection[int] = ()
+    result: SynthesisResult,
+    folder: str | os.PathLike[str],
+    *,
+    anonymous: bool = False,
+    key: bytes | None = None,
+    taken: Collection[int] = (),
 ) -> list[Path]:
     """Write what a run on a DICOM series gave; see `write_series`."""
     source = result.volume.header
@@ -50,7 +55,7 @@ def write_result(
     made = [(getattr(result, name), MAPS[name], window) for name, window in windows.items()]
     maps = [each for each in made if each[0] is not None]
     return write_series(
-        result.volume, source, folder, Derivation.of(result), maps=maps, anonymous=anonymous, taken=taken
+        result.volume, source, folder, Derivation.of(result), maps=maps, anonymous=anonymous, key=key, taken=taken
     )
 
 
@@ -62,6 +67,7 @@ def export_series(
     *,
     maps: Sequence[Map] = (),
     anonymous: bool = False,
+    key: bytes | None = None,
     taken: Collection[int] = (),
 ) -> list[Path]:
     """Write a volume as a series derived from the series that `source_files` make up; see `write_series`.
@@ -81,7 +87,7 @@ def export_series(
         raise found[0].problem
     # A series of several parts is loaded part by part: the one that the volume lies on.
     source = next((series for series in readable if _index_map(volume, series) is not None), readable[0])
-    return write_series(volume, source, folder, derivation, maps=maps, anonymous=anonymous, taken=taken)
+    return write_series(volume, source, folder, derivation, maps=maps, anonymous=anonymous, key=key, taken=taken)
 
 
 def write_series(
@@ -92,6 +98,7 @@ def write_series(
     *,
     maps: Sequence[Map] = (),
     anonymous: bool = False,
+    key: bytes | None = None,
     taken: Collection[int] = (),
 ) -> list[Path]:
     """Write a synthetic volume as a DERIVED series of MR images in the study of its source.
@@ -108,6 +115,8 @@ def write_series(
         Further volumes on that grid, what they are ("cycle difference"), and the highest value to show: a series each.
     anonymous : bool
         Take out what identifies the patient, by the basic profile of the standard (PS3.15 annex E).
+    key : bytes, optional
+        See `anonymize`: the same one for all series whose patients and studies should stay together.
     taken : collection of int
         Series numbers of the study that are in use.
 
@@ -147,7 +156,7 @@ def write_series(
             )
             (aside / name).mkdir()
             for k, data in enumerate(_images(series, source, headers, voxels)):
-                dicom_files.save(anonymize(data) if anonymous else data, aside / name / f"{k + 1:04d}.dcm")
+                dicom_files.save(anonymize(data, key) if anonymous else data, aside / name / f"{k + 1:04d}.dcm")
     return [folder / name for name in names]
 
 
@@ -193,7 +202,7 @@ def _free_numbers(source: Series, taken: Collection[int]) -> Iterator[int]:
     number = source.number or 0
     candidate = SERIES_STEP * number + 1 if 0 < number < HIGHEST_NUMBER else FIRST_NUMBER
     while True:
-        if candidate not in taken and candidate != number:
+        if candidate not in taken:
             yield candidate
         candidate += 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -221,29 +220,28 @@ def _write(
         seen = f"'{error.filename}' went away during the run."
         raise InputError("input-not-found", seen, "an input that stays until the end.") from error
     maps = _maps(arguments)
-    _write_all(result, document, targets, [name for name, _ in maps])
+    _check_targets(targets, arguments)  # again: the run took a while
+    _write_all(result, document, targets, [name for name, _ in maps], arguments.force or arguments.overwrite)
     written = dict.fromkeys(MAPS) | {name: str(path) for name, path in maps}
     return {"output": str(targets[0]), "sidecar": str(targets[1]), **written, **facts(result)}
 
 
-def _write_all(result: SynthesisResult, document: dict[str, Any], targets: Sequence[Path], maps: Sequence[str]) -> None:
+def _write_all(
+    result: SynthesisResult,
+    document: dict[str, Any],
+    targets: Sequence[Path],
+    maps: Sequence[str],
+    overwrite: bool,
+) -> None:
     """Write image, sidecar and the maps named: all of them or none."""
     from .files import write_volume
-    from .writing import write_aside
+    from .writing import write_together
 
-    new = [path for path in targets if not path.exists()]
-    try:
-        with contextlib.ExitStack() as stack:
-            # All are whole before the first is renamed.
-            image, text, *others = [stack.enter_context(write_aside(path)) for path in targets]
-            write_volume(result.volume, image, description=description(result), overwrite=True)
-            for name, path in zip(maps, others, strict=True):
-                about = f"{MAPS[name]}, {description(result)}"
-                write_volume(getattr(result, name), path, description=about, overwrite=True)
-            # A file name that is no Unicode text becomes a JSON escape, and Python's own name of it when it is read.
-            written = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-            text.write_text(written, encoding="utf-8", errors="backslashreplace")
-    except BaseException:
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
+    with write_together(targets, overwrite=overwrite) as (image, text, *others):
+        write_volume(result.volume, image, description=description(result), overwrite=True)
+        for name, path in zip(maps, others, strict=True):
+            about = f"{MAPS[name]}, {description(result)}"
+            write_volume(getattr(result, name), path, description=about, overwrite=True)
+        # A file name that is no Unicode text becomes a JSON escape, and Python's own name of it when it is read.
+        written = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        text.write_text(written, encoding="utf-8", errors="backslashreplace")

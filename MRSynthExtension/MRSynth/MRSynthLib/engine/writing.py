@@ -64,7 +64,38 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     OutputError
         output-folder-missing, output-not-writable, output-full.
     """
-    path = Path(path)
+    with _aside(Path(path)) as aside:
+        yield aside
+        _open_to_others(aside)
+        aside.replace(path)
+
+
+@contextlib.contextmanager
+def write_together(paths: Sequence[Path], *, overwrite: bool = False) -> Iterator[list[Path]]:
+    """Temporary paths beside `paths`, which get their names together on success: all of them or none.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    overwrite : bool
+        Replace files that are there. On a failure they are what they were.
+
+    Raises
+    ------
+    OutputError
+        output-exists, where a file is there, however lately it came; and as `write_aside`.
+    """
+    with contextlib.ExitStack() as stack:
+        asides = [stack.enter_context(_aside(path)) for path in paths]
+        yield asides
+        for aside in asides:
+            _open_to_others(aside)
+        _name_together(asides, paths, overwrite)
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, removed in the end."""
     try:
         if not path.parent.is_dir():
             raise OutputError("output-folder-missing", f"There is no folder '{path.parent}'.", "an existing folder.")
@@ -75,11 +106,82 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     aside = Path(name)
     try:
         yield aside
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o666 & ~umask)
-        aside.replace(path)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _open_to_others(aside: Path) -> None:
+    """Give a temporary file the permissions that the user wants for new ones."""
+    umask = os.umask(0)
+    os.umask(umask)
+    aside.chmod(0o666 & ~umask)
+
+
+def _name_together(asides: Sequence[Path], paths: Sequence[Path], overwrite: bool) -> None:
+    kept = [aside.with_name(f"{aside.name}-old") for aside in asides]
+    with contextlib.ExitStack() as undo:
+        for aside, old, path in zip(asides, kept, paths, strict=True):
+            _name(aside, path, old if overwrite and os.path.lexists(path) else None, undo)
+        undo.pop_all()
+    for old in kept:
+        with contextlib.suppress(OSError):
+            old.unlink(missing_ok=True)
+
+
+def _name(aside: Path, path: Path, old: Path | None, undo: contextlib.ExitStack) -> None:
+    """Rename a file, onto another one only if that can be kept as `old`."""
+    try:
+        if old is None:
+            undo.callback(_take_back, aside, path)
+            _name_new(aside, path)
+        else:
+            undo.callback(_give_back, aside, old, path)
+            _keep(path, old)
+            aside.replace(path)
+    except FileExistsError as error:
+        seen = f"'{path}' appeared during the run."
+        raise OutputError("output-exists", seen, "a new name, or --overwrite.") from error
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _keep(path: Path, old: Path) -> None:
+    """Give a file a second name; a copy where there are no hard links."""
+    try:
+        os.link(path, old, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(path, old, follow_symlinks=False)
+
+
+def _give_back(aside: Path, old: Path, path: Path) -> None:
+    if aside.exists():  # `path` was not replaced
+        old.unlink(missing_ok=True)
+    else:
+        old.replace(path)
+
+
+def _name_new(aside: Path, path: Path) -> None:
+    """Rename a file, never onto another one, as POSIX would."""
+    if os.name == "nt":
+        aside.rename(path)
+        return
+    try:
+        os.link(aside, path)
+        return
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links, as on FAT
+        pass
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    try:
+        aside.replace(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _take_back(aside: Path, path: Path) -> None:
+    if not aside.exists() or (path.exists() and path.samefile(aside)):  # else it is not ours
+        path.unlink(missing_ok=True)

@@ -17,14 +17,16 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
 from MRSynthLib import __version__
-from MRSynthLib.engine import checkpoint, model_folders
+from MRSynthLib.engine import checkpoint, model_folders, synthesize_cli
 from MRSynthLib.engine.cli import main
-from MRSynthLib.engine.errors import FAMILIES
+from MRSynthLib.engine.errors import FAMILIES, OutputError
 from MRSynthLib.engine.files import read_volume, write_volume
 from MRSynthLib.engine.synthesis import Synthesizer
 from MRSynthLib.engine.volume import Volume
+from MRSynthLib.engine.writing import write_together
 
 COMMAND = [sys.executable, "-m", "MRSynthLib.engine.cli"]
 
@@ -92,6 +94,9 @@ def test_json_for_machines(folder: Path, tiny_checkpoint: Path, capfd: pytest.Ca
     assert document["cycle"] == "cycle.mha"
     assert document["synthetic"] is True
     assert (document["source_contrast"], document["target_contrast"]) == ("t1", "t2")
+    documented = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8").partition("after a success of")[2]
+    for key in document:
+        assert f"`{key}`" in documented.partition("\n\n")[0], key
     assert document["device_reason"]
     assert names(folder) == ["cycle.mha", "t1.nii.gz", "t2.json", "t2.nrrd"]
     assert read_volume("cycle.mha").shape == read_volume("t1.nii.gz").shape
@@ -125,6 +130,94 @@ def test_force_replaces_other_files(folder: Path, tiny_checkpoint: Path) -> None
     assert synthesize(tiny_checkpoint, "t1.nii.gz", "-o", "t2.nii", "--cycle", "cycle.nii", "--force") == 0
     assert nibabel.load(folder / "t2.nii").shape == nibabel.load(folder / "cycle.nii").shape
     assert json.loads((folder / "t2.json").read_text())["synthetic"] is True
+
+
+def appearing(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Make somebody write a file while the network is at work."""
+    real = synthesize_cli._run
+
+    def run(*arguments: Any) -> Any:
+        result = real(*arguments)
+        path.write_text("acquired")
+        return result
+
+    monkeypatch.setattr(synthesize_cli, "_run", run)
+
+
+@pytest.mark.parametrize("name", ["t2.nii", "t2.json", "cycle.nii"])
+def test_what_appears_during_the_run_is_not_overwritten(
+    folder: Path, tiny_checkpoint: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    appearing(monkeypatch, folder / name)
+    assert synthesize(tiny_checkpoint, "t1.nii.gz", "-o", "t2.nii", "--cycle", "cycle.nii") == 5
+    assert "[output-exists]" in capfd.readouterr().err
+    assert (folder / name).read_text() == "acquired"
+    assert names(folder) == sorted(["t1.nii.gz", name])
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_nor_what_appears_at_the_last_moment(folder: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises(OutputError) as caught, write_together([folder / "a", folder / "b"]):
+        (folder / "b").write_text("acquired")
+    assert caught.value.code == "output-exists"
+    assert names(folder) == ["b", "t1.nii.gz"]
+    assert (folder / "b").read_text() == "acquired"
+
+
+def no_links(*_: Any, **__: Any) -> None:
+    """Stands in for os.link on FAT."""
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_of_two_commands_with_one_output_one_is_refused(
+    folder: Path, tiny_checkpoint: Path, child_environment: dict[str, str]
+) -> None:
+    arguments = ["synthesize", "t1.nii.gz", "-o", "t2.nii.gz", "--model", str(tiny_checkpoint), "--json"]
+    commands = [
+        subprocess.Popen([*COMMAND, *arguments], env=child_environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [json.loads(command.communicate(timeout=240)[0]) for command in commands]
+    assert sorted(command.returncode for command in commands) == [0, 5]
+    assert sorted(one.get("error", {}).get("code", "") for one in said) == ["", "output-exists"]
+    assert names(folder) == ["t1.nii.gz", "t2.json", "t2.nii.gz"]
+    assert json.loads((folder / "t2.json").read_text())["synthetic"] is True
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("busy", ["t2.nii", "t2.json", "cycle.nii"])
+def test_what_cannot_be_replaced_leaves_all_as_it_was(
+    folder: Path,
+    tiny_checkpoint: Path,
+    busy: str,
+    links: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As on Windows, where a program that has a file open keeps others from replacing it."""
+    before = {"t2.nii": "old image", "t2.json": "old sidecar"}
+    for name, text in before.items():
+        (folder / name).write_text(text)
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if Path(target).name == busy:
+            raise PermissionError(13, "being used by another process", str(target))
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    if not links or busy not in before:  # with links, a new file is not renamed
+        monkeypatch.setattr(os, "link", no_links)
+    arguments = ["t1.nii.gz", "-o", "t2.nii", "--cycle", "cycle.nii", "--overwrite"]
+    assert synthesize(tiny_checkpoint, *arguments) == 5
+    assert "[output-not-writable]" in capfd.readouterr().err
+    assert names(folder) == ["t1.nii.gz", *sorted(before)]
+    assert {name: (folder / name).read_text() for name in before} == before
+    monkeypatch.setattr(Path, "replace", real)
+    assert synthesize(tiny_checkpoint, *arguments) == 0
+    assert names(folder) == ["cycle.nii", "t1.nii.gz", "t2.json", "t2.nii"]
 
 
 def test_a_warning_goes_to_stderr_unless_quiet(
@@ -377,6 +470,8 @@ def test_a_model_by_its_installed_name(folder: Path, tiny_checkpoint: Path, monk
         ["synthesize", "t1.nii.gz", "-o", "t2.nii", "--from", "pd"],
         ["synthesize", "t1.nii.gz", "-o", "t2.nii", "--from", "t2", "--to", "t2"],
         ["models", "--unknown"],
+        ["screen", "t1.nii.gz", "--serie", "4"],
+        ["models", "--verif"],
     ],
 )
 def test_wrong_usage_is_exit_code_2_with_the_usage(
@@ -387,7 +482,9 @@ def test_wrong_usage_is_exit_code_2_with_the_usage(
     assert out == ""
     assert err.startswith("mrsynth: ")
     assert main([*arguments, "--json"]) == 2
-    assert json.loads(capfd.readouterr().out)["error"]["code"] == "usage"
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert error["code"] == error["family"] == "usage"
+    assert all(error[key] for key in ("message", "seen", "expected", "remedy"))
     assert names(folder) == ["t1.nii.gz"]
 
 
@@ -432,7 +529,7 @@ def test_the_documentation_knows_every_command_option_and_exit_code(
         arguments = [*COMMAND, *command, "--help"]
         return subprocess.run(arguments, env=child_environment, capture_output=True, text=True, check=True).stdout
 
-    text = (Path(__file__).resolve().parents[4] / "docs" / "cli.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
     for command in ("synthesize", "info", "models", "devices", "demo"):
         assert command in shown()
         assert f"`mrsynth {command}" in text

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import phantom
-from dicom_series import T1, T2, examination, write_series
+from dicom_series import T1, T2, examination, write_enhanced, write_series
 from engine_helpers import axes_of, grid
-from pydicom import uid
+from pydicom import Dataset, uid
 
-from MRSynthLib.engine.dicom import find_series, pick, read_folder, read_source
+from MRSynthLib.engine.dicom import find_series, load, pick, read_folder, read_source
 from MRSynthLib.engine.dicom_rules import kind_of
 from MRSynthLib.engine.errors import InputError
+from MRSynthLib.engine.screening import screen
 
 SHAPE = (7, 9, 8)
 MR = {"Modality": "MR", "ImageType": "ORIGINAL\\PRIMARY\\M\\ND"}
@@ -36,6 +37,22 @@ MR = {"Modality": "MR", "ImageType": "ORIGINAL\\PRIMARY\\M\\ND"}
         ({"ProtocolName": "AX_T2_TSE"}, "t2"),
         ({"SeriesDescription": "3D BRAVO"}, "t1"),
         ({"SeriesDescription": "t1 pre contrast", "EchoTime": "10", "RepetitionTime": "500"}, "t1"),
+        *(
+            ({"SeriesDescription": text}, "t1")
+            for text in (
+                "T1 contrast pre",
+                "AX T1 no gad",
+                "T1 W/O KM",
+                "t1 tra ohne KM",
+                "T1 non-contrast",
+                "T1w_preGd",
+                "T1 SE without iv contrast NO FS",
+                "T1 AX NO FS",
+                "T1 posterior",
+                "T1_nativ",
+                "T1 W/O FAT SAT",
+            )
+        ),
         (
             {"SeriesDescription": "SAG T1 FLAIR", "EchoTime": "24", "RepetitionTime": "2500", "InversionTime": "780"},
             "t1",
@@ -76,6 +93,29 @@ def test_what_can_be_started_from(tags: dict[str, str], contrast: str | None) ->
         ({**T1, "SeriesDescription": "t1_mprage_sag_post"}, "contrast agent"),
         ({**T1, "SeriesDescription": "T1 +C"}, "contrast agent"),
         ({**T1, "SeriesDescription": "t1_tse_tra_KM"}, "contrast agent"),
+        *(
+            ({**T1, "SeriesDescription": text}, "contrast agent")
+            for text in (
+                "AX T1 POST NO FS",
+                "SAG T1 POST W/O FAT SAT",
+                "T1 AX POST GAD NO FS",
+                "T1 SE without FS +C",
+                "T1 FS+C",
+                "COR T1 POST GD NON FAT SAT",
+                "t1 tra ohne FS KM",
+                "AX T1 PRE AND POST",
+                "T1w_postGd",
+                "mprageGD",
+                "T1 GAD",
+                "T1 CONTRAST NO FS",
+                "T1 W/WO CONTRAST",
+                "T1 with and without contrast",
+                "t1 mit Kontrastmittel",
+                "T1 pre postcontrast",
+                "T1wce",
+            )
+        ),
+        ({"SeriesDescription": "T2wFlair"}, "FLAIR"),
         ({**T1, "BodyPartExamined": "KNEE"}, "KNEE"),
         ({**T2, "SeriesDescription": "SYNTHETIC T2w from T1w"}, "synthetic"),
         ({**T2, "SyntheticData": "YES"}, "synthetic"),
@@ -88,6 +128,32 @@ def test_what_is_left_alone(tags: dict[str, str], objection: str) -> None:
 def test_words_and_timing_that_disagree_leave_it_to_the_image() -> None:
     kind = kind_of({**MR, "SeriesDescription": "t1_se", "EchoTime": "95", "RepetitionTime": "5000"})
     assert (kind.contrast, kind.objection) == (None, "")
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+@pytest.mark.parametrize(("meaning", "named"), [("Gadolinium", "Gadolinium"), (None, "not named")])
+def test_a_coded_contrast_agent_counts(enhanced: bool, meaning: str | None, named: str, tmp_path: Path) -> None:
+    """All that enhanced files have; a classic one may say "NONE" in the plain tag beside."""
+
+    def with_agent(data: Dataset, k: int) -> None:
+        data.ContrastBolusAgentSequence = [Dataset()]
+        if meaning:
+            data.ContrastBolusAgentSequence[0].CodeMeaning = meaning
+
+    volume, tags = phantom("t1"), {**T1, "ContrastBolusAgent": "NONE"}
+    if enhanced:
+        write_enhanced(tmp_path / "IM", volume.voxels, volume.ijk_to_ras, change=with_agent, **T1)
+    else:
+        write_series(tmp_path, volume.voxels, volume.ijk_to_ras, change=with_agent, **tags)
+    series = find_series(tmp_path)[0]
+    assert series.objection == f"after a contrast agent ({named})"
+    seen = screen(load(series))
+    assert (seen.contrast, seen.verdict) == ("t1c", "warn")
+
+
+def test_a_sequence_without_agents_is_none(tmp_path: Path) -> None:
+    add(tmp_path, 4, **T1, ContrastBolusAgentSequence=[])
+    assert find_series(tmp_path)[0].objection == ""
 
 
 # --- which one is picked ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,34 @@ def test_a_lossy_source_stays_lossy(tmp_path: Path) -> None:
     dicom.write_series(synthetic(series), series, tmp_path / "out", MADE)
     for image in written(tmp_path / "out"):
         assert {keyword: str(image[keyword].value) for keyword in lossy} == lossy
+
+
+def test_what_the_source_says_of_no_loss_and_no_side_is_not_copied(tmp_path: Path) -> None:
+    tags = {"LossyImageCompression": "00", "Laterality": "L", "BodyPartExamined": "HEAD"}
+    series = source(tmp_path / "source", **tags)
+    dicom.write_series(synthetic(series), series, tmp_path / "out", MADE)
+    for image in written(tmp_path / "out"):
+        assert image.BodyPartExamined == "HEAD"
+        assert "LossyImageCompression" not in image
+        assert "Laterality" not in image
+    valid(tmp_path / "out")
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_slices_are_as_thick_and_as_far_apart_as_those_of_the_source(enhanced: bool, tmp_path: Path) -> None:
+    def thin(data: pydicom.Dataset, k: int) -> None:
+        home = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0] if enhanced else data
+        home.SliceThickness = "2.25"
+
+    if enhanced:
+        write_enhanced(tmp_path / "source" / "IM", voxels(), affine_of(), change=thin, **T1)
+    else:
+        source(tmp_path / "source", change=thin)
+    series = dicom.find_series(tmp_path / "source")[0]
+    dicom.write_series(synthetic(series), series, tmp_path / "out", MADE)
+    for image in written(tmp_path / "out"):
+        assert float(image.SliceThickness) == 2.25
+        assert float(image.SpacingBetweenSlices) == pytest.approx(SPACING[2], abs=1e-6)
 
 
 def test_numbers_in_use_are_avoided(tmp_path: Path) -> None:
@@ -511,6 +540,7 @@ def test_a_full_disk_leaves_nothing(full_disk: Path, tmp_path: Path) -> None:
 def test_anonymous_images_name_nobody(tmp_path: Path) -> None:
     pytest.importorskip("dicomanonymizer")
     patient = {**examination("PID-778"), "SeriesDescription": "t1 Mrs Muster", "PatientAge": "054Y",
+               "DeidentificationMethod": "Dora, Ward 7", "PositionReferenceIndicator": "nose of Muster",
                "OtherPatientIDsSequence": [pydicom.Dataset()]}  # fmt: skip
     patient["OtherPatientIDsSequence"][0].PatientID = "OTHER-1"
     series = source(tmp_path / "source", **patient)
@@ -518,7 +548,7 @@ def test_anonymous_images_name_nobody(tmp_path: Path) -> None:
     dicom.write_series(synthetic(series), series, tmp_path / "out", MADE, maps=[shown], anonymous=True)
     content = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*.dcm"))
     secrets = telling([str(value) for value in patient.values() if isinstance(value, str)])
-    secrets += [series.uid, series.frames[0].uid, "Muster", "OTHER-1", "054Y", *map(str, tmp_path.parts[2:])]
+    secrets += [series.uid, series.frames[0].uid, "Muster", "Ward 7", "OTHER-1", "054Y", *map(str, tmp_path.parts[2:])]
     for secret in secrets:
         assert secret.encode() not in content, secret
     images = written(tmp_path / "out")
@@ -545,6 +575,26 @@ def test_two_patients_stay_two(tmp_path: Path) -> None:
     ids = [{image.PatientID for image in written(tmp_path / f"out {name}")} for name in ("one", "two")]
     assert len(ids[0]) == len(ids[1]) == 1
     assert ids[0] != ids[1]
+
+
+def test_under_one_key_a_patient_stays_one_in_any_process(tmp_path: Path, child_environment: dict[str, str]) -> None:
+    pytest.importorskip("dicomanonymizer")
+    visits = [examination("PID-778") for _ in range(3)]
+    for number, (visit, key) in enumerate(zip(visits, (b"a", b"a", b"b"), strict=True)):
+        source(tmp_path / f"visit {number}", **visit, SeriesInstanceUID=visits[0]["StudyInstanceUID"] + ".1")
+        program = (
+            "from MRSynthLib.engine import dicom\n"
+            f"volume, _ = dicom.read_source({str(tmp_path / f'visit {number}')!r}, '4')\n"
+            f"dicom.write_series(volume, volume.header, {str(tmp_path / f'out {number}')!r},"
+            f" dicom.Derivation('t1', 't2', 'tiny', '0' * 64), anonymous=True, key={key * 32!r})\n"
+        )
+        subprocess.run([sys.executable, "-c", program], env=child_environment, check=True)
+    first, second, other = [written(tmp_path / f"out {number}")[0] for number in range(3)]
+    assert (first.PatientID, first.PatientName) == (second.PatientID, second.PatientName)
+    assert first.StudyInstanceUID != second.StudyInstanceUID, "two visits stay two"
+    uids = [image.ReferencedSeriesSequence[0].SeriesInstanceUID for image in (first, second, other)]
+    assert uids[0] == uids[1] != uids[2]
+    assert first.PatientID != other.PatientID
 
 
 def test_without_the_package_nothing_is_written_with_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
