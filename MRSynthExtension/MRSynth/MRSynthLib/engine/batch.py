@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from . import batch_cohort, batch_inputs, batch_job, batch_plan, batch_report
 from .batch_looks import Looks
 from .batch_plan import FAILED, OPEN, Plan, Settings
 from .batch_progress import Listener, Progress, Throttle
-from .batch_records import Records
+from .batch_records import GO_ON, Records
 from .batch_workers import Workers
 from .errors import Cancelled, InputError, ModelError, MRSynthError, OutputError
 from .preparation import CONTRASTS
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
 
 _FULL = "output-full"  # what stops a run: no further job could be written either
+_ENDED = "cancelled"  # as well: another run works in the folder, on a file system without locks
 
 
 @dataclass
@@ -109,7 +112,7 @@ def plan(
     wanted: tuple[str, ...] = CONTRASTS,
     told: Listener | None = None,
 ) -> tuple[Plan, Settings]:
-    """Find the examinations and what is missing; nothing is written.
+    """Find the examinations and what is missing; nothing is written, also not what was learned on the way.
 
     Returns
     -------
@@ -122,19 +125,32 @@ def plan(
     InputError, OutputError
         As `batch_inputs.find`.
     """
+    found, settings = _found(inputs, settings, layout)
+    return _planned(found, settings, wanted, Looks(Records(settings.output)), told), settings
+
+
+def _found(inputs: Sequence[Path], settings: Settings, layout: str) -> tuple[list[batch_cohort.Examination], Settings]:
     inputs = [_absolute(path) for path in inputs]
     found = batch_inputs.find(inputs, settings.output, layout)
     datasets = [path for path in inputs if path.is_dir() and any(_within(one, path) for one in found)]
     if len(inputs) == len(datasets) == 1 and found[0].layout == "bids":
         settings = dataclasses.replace(settings, bids_root=inputs[0])
-    looks = Looks(Records(settings.output))
+    return found, settings
+
+
+def _planned(
+    found: list[batch_cohort.Examination],
+    settings: Settings,
+    wanted: tuple[str, ...],
+    looks: Looks,
+    told: Listener | None,
+) -> Plan:
     made = Plan([], {})
     throttle = Throttle()
     for made in batch_plan.make(found, settings, wanted, look=looks.look):
         if told and throttle.due():
             told({"event": "planning", "done": len(made.rows), "total": len(found)})
-    looks.save()
-    return made, settings
+    return made
 
 
 def _absolute(path: Path) -> Path:
@@ -179,13 +195,16 @@ def run(
     """
     tell: Listener = told or (lambda event: None)
     begin = time.monotonic()
-    for path in inputs:
-        batch_inputs.check_apart(path, settings.output)
+    # Before anything is made: what stands against the inputs leaves nothing behind.
+    found, settings = _found(inputs, settings, layout)
+    settings = dataclasses.replace(settings, run=uuid.uuid4().hex)
     make_folder(settings.output)
     records = Records(settings.output)
     with records.locked():
         records.prepare()
-        made, settings = plan(inputs, settings, layout=layout, wanted=wanted, told=told)
+        looks = Looks(records)
+        made = _planned(found, settings, wanted, looks, told)
+        looks.save()
         if settings.bids_root is not None:
             from . import batch_bids
 
@@ -194,11 +213,11 @@ def run(
         finished = Finished(made, 0.0)
         try:
             if made.jobs:
-                _work(made, workers, tell)
+                _work(made, workers, records.wanted(settings.run), tell)
         except MRSynthError as error:
             finished.stopped = error
         except KeyboardInterrupt:
-            finished.stopped = Cancelled()
+            finished.stopped = Cancelled(remedy=GO_ON)
         finished.seconds = time.monotonic() - begin
         try:
             finished.report = batch_report.write(made, settings, finished.seconds, workers.about)
@@ -208,7 +227,7 @@ def run(
 
 
 def make_folder(path: Path) -> None:
-    """Make the output folder, if only it is missing.
+    """Make the output folder, if only it is missing, or it and the folder `derivatives` of a dataset.
 
     Raises
     ------
@@ -218,6 +237,8 @@ def make_folder(path: Path) -> None:
     from .writing import write_error
 
     try:
+        if path.parent.name == "derivatives" and path.parent.parent.is_dir():
+            path.parent.mkdir(exist_ok=True)
         if not path.parent.is_dir():
             raise OutputError("output-folder-missing", f"There is no folder '{path.parent}'.", "an existing folder.")
         path.mkdir(exist_ok=True)
@@ -225,8 +246,8 @@ def make_folder(path: Path) -> None:
         raise write_error(path, error) from error
 
 
-def _work(made: Plan, workers: Workers, tell: Listener) -> None:
-    """Have all jobs carried out, and enter what came of them.
+def _work(made: Plan, workers: Workers, wanted: AbstractContextManager[None], tell: Listener) -> None:
+    """Have all jobs carried out while they are wanted, and enter what came of them.
 
     Raises
     ------
@@ -234,8 +255,10 @@ def _work(made: Plan, workers: Workers, tell: Listener) -> None:
         output-full, when a job found the disk full: no other could be written either.
     DeviceError
         batch-scheduler.
+    Cancelled
+        A job found that another run works in the folder.
     """
-    with workers:
+    with workers, wanted:
         if workers.notice:
             tell({"event": "notice", "message": workers.notice})
         progress = Progress(len(made.jobs), tell)
@@ -246,9 +269,9 @@ def _work(made: Plan, workers: Workers, tell: Listener) -> None:
             row.error = outcome.get("error", {})
             if outcome.get("traceback"):
                 sys.stderr.write(f"{row.subject} {row.session}\n{outcome['traceback']}")
-            if row.error.get("code") == _FULL:
+            if row.error.get("code") in (_FULL, _ENDED):
                 row.status = OPEN
-                raise error_from(row.error)
+                raise error_from(row.error) if row.error["code"] == _FULL else Cancelled(row.error["seen"], GO_ON)
             progress.finished(number)
             tell(event_of(row))
 

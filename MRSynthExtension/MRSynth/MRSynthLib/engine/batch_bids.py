@@ -24,7 +24,8 @@ _CONTRASTS = {"T1w": "t1", "T2w": "t2"}
 def find(path: Path, output: Path) -> list[Examination]:
     """The sessions of a BIDS dataset, each with its T1w and T2w; derivatives of the dataset are passed over.
 
-    Scans with contrast agent (``ce-``) and parts of complex images other than the magnitude are left out.
+    Scans with contrast agent (``ce-``), parts of complex images other than the magnitude, and what was computed are
+    left out.
     """
     return [examination for subject in _labelled(path, "sub") for examination in _of_subject(subject)]
 
@@ -54,10 +55,10 @@ def _labelled(folder: Path, entity: str) -> list[Path]:
 def _scans(folder: Path) -> Iterator[Scan]:
     for file in sorted(folder.iterdir()):
         stem, _, suffix = stem_of(file).rpartition("_")
-        if ending(file) not in NIFTI or suffix not in _CONTRASTS or not file.is_file() or is_synthetic(file):
+        if ending(file) not in NIFTI or suffix not in _CONTRASTS or not file.is_file():
             continue
         entities = dict(part.split("-", 1) for part in stem.split("_") if "-" in part)
-        if "ce" in entities or entities.get("part", "mag") != "mag":
+        if "ce" in entities or entities.get("part", "mag") != "mag" or is_synthetic(file):
             continue
         yield Scan(file, _CONTRASTS[suffix], stem, reason=f"BIDS suffix {suffix}")
 
@@ -93,7 +94,7 @@ def describe(output: Path, source: Path) -> None:
     ):
         if not path.exists():
             with write_aside(path) as aside:
-                aside.write_text(content, encoding="utf-8")
+                aside.write_text(content, encoding="utf-8", errors="backslashreplace")  # a path may be no Unicode text
 
 
 def uri(scan: Path, root: Path) -> str:

@@ -24,7 +24,8 @@ LAYOUTS = ("auto", "folder", "bids", "csv", "dicom")
 
 def add_command(commands: Any, epilog: str) -> None:
     """Add `batch` to the commands of `mrsynth`."""
-    more = "Exit code 9: some examinations failed, all others are done. Run the same command again to go on."
+    more = "But a batch keeps what it has done, whatever the code; 9: some examinations failed, all others are done. "
+    more += "Run the same command again to go on."
     batch = commands.add_parser("batch", help="make what is missing in a whole cohort", epilog=f"{epilog} {more}")
     batch.set_defaults(run=_batch, wrong_usage=wrong_usage)
     add = batch.add_argument
@@ -157,9 +158,14 @@ def _tell_plan(made: Plan, arguments: argparse.Namespace, out: TextIO) -> int:
     for number, row in enumerate(made.rows):
         what = f"would make {row.target.upper()}w from {row.source}" if number in made.jobs else row.status
         about = row.error.get("message") or row.note
-        out.write(f"{row.subject} {row.session}: {what}{f' ({about})' if about else ''}\n".replace(" :", ":"))
-    out.write(f"{len(made.jobs)} to make, {', '.join(f'{n} {status}' for status, n in counts.items() if n)}\n")
+        _say(out, f"{row.subject} {row.session}: {what}{f' ({about})' if about else ''}".replace(" :", ":"))
+    _say(out, f"{len(made.jobs)} to make, {', '.join(f'{n} {status}' for status, n in counts.items() if n)}")
     return 0
+
+
+def _say(out: TextIO, line: str) -> None:
+    """Write a line; a file name in it may be no Unicode text."""
+    out.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 def _conclude(finished: Finished, settings: Settings, arguments: argparse.Namespace, out: TextIO) -> int:
@@ -178,5 +184,5 @@ def _conclude(finished: Finished, settings: Settings, arguments: argparse.Namesp
     elif arguments.json:
         out.write(json.dumps(document) + "\n")
     elif not arguments.quiet:
-        out.write(f"{', '.join(f'{n} {status}' for status, n in counts.items() if n)}; {report or settings.output}\n")
+        _say(out, f"{', '.join(f'{n} {status}' for status, n in counts.items() if n)}; {report or settings.output}")
     return code

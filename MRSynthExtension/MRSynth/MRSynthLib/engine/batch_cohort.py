@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ class Scan:
     Attributes
     ----------
     path : Path
-        An image file, or the folder of a DICOM series.
+        An image file, or the folder that holds all files of a DICOM series.
     contrast : {'t1', 't2'} or None
         None where neither name nor tags tell.
     stem : str
@@ -60,6 +61,8 @@ class Examination:
         Why it cannot be worked on.
     taken : tuple of int
         Numbers of its DICOM series.
+    notes : tuple of str
+        What the user should know of it.
     """
 
     subject: str
@@ -70,6 +73,7 @@ class Examination:
     mask: Path | None = None
     problem: InputError | None = None
     taken: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -145,8 +149,13 @@ def relative(path: Path, folder: Path) -> str:
 
 
 def unique_folders(found: Iterable[Examination]) -> dict[str, list[Examination]]:
-    """Examinations by the folder that their results go to."""
+    """Examinations by the folder that their results go to, see `place`."""
     places: dict[str, list[Examination]] = {}
     for examination in found:
-        places.setdefault(examination.folder, []).append(examination)
+        places.setdefault(place(examination), []).append(examination)
     return places
+
+
+def place(examination: Examination) -> str:
+    """The folder of its results, in a form that is the same for names that are one on macOS and Windows."""
+    return unicodedata.normalize("NFC", examination.folder).casefold()

@@ -11,6 +11,8 @@ from .errors import InputError
 
 COLUMNS = ("subject", "session", "t1", "t2", "mask")
 _LARGEST = 64 << 20  # bytes
+# Windows takes them for devices, whatever follows a dot.
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
 
 
 def find(path: Path, output: Path) -> list[Examination]:
@@ -65,14 +67,31 @@ def _examination(path: Path, number: int, cells: dict[str, str]) -> Examination:
         seen = f"Line {number} of '{path.name}' names no {'volume' if subject else 'subject'}."
         problem = InputError("batch-list", seen, "a subject and the path of a T1 or T2.")
     mask = path.parent / cells["mask"] if cells.get("mask") else None
+    problem = problem or _missing([scan.path for scan in scans] + ([mask] if mask else []), f"Line {number}")
     return Examination(subject or f"line {number}", session, folder, scans, "csv", mask, problem)
 
 
+def _missing(paths: list[Path], line: str) -> InputError | None:
+    """The error for the first of these that is not there: two that are listed are no reason to call it complete."""
+    try:
+        for path in paths:
+            path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a NUL
+        reason = getattr(error, "strerror", None) or error
+        return InputError("input-not-found", f"{line} names '{path}' ({reason}).", "the path of a volume.")
+    return None
+
+
 def safe_name(name: str) -> str:
-    """A name that a folder can have everywhere; two names that differ stay different."""
+    """A name that a folder can have on every system; two names that differ stay different.
+
+    Names that differ in upper and lower case alone are one folder on some systems; see `batch_cohort.place`.
+    """
     import hashlib
 
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
-    if plain == name and plain.upper() not in ("CON", "PRN", "AUX", "NUL"):
+    device = plain.partition(".")[0].upper() in _DEVICES
+    if plain == name and not device:
         return plain
+    plain = plain.replace(".", "-") if device else plain
     return f"{plain or 'name'}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"

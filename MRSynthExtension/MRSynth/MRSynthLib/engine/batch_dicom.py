@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .batch_cohort import Examination, Scan
 from .batch_csv import safe_name
 from .errors import InputError
+from .provenance import weighting
 
 if TYPE_CHECKING:
     from .dicom import Series
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 def find(path: Path, output: Path) -> list[Examination]:
     """The examinations (patient and study) of an export, each with the series that `dicom.pick` may pick.
 
-    An examination without such a series has a problem: that of its only series, or dicom-unsuitable.
+    An examination without such a series has a problem: that of its only series, or dicom-unsuitable. A T1 or T2 that
+    cannot be read as a volume does not count, and is noted.
 
     Raises
     ------
@@ -39,15 +42,25 @@ def _examination(found: list[Series]) -> Examination:
     folder = f"{safe_name(patient)}/{safe_name(study)[:60]}-{first.study_uid[-6:].replace('.', '-')}"
     scans = tuple(_scan(series) for series in found if not series.objection)
     problem = None if scans else _unsuitable(found)
+    notes = tuple(_unreadable(series) for series in found if series.problem and _would_fit(series))
     taken = tuple(series.number for series in found if series.number is not None)
-    return Examination(patient, study, folder, scans, "dicom", problem=problem, taken=taken)
+    return Examination(patient, study, folder, scans, "dicom", problem=problem, taken=taken, notes=notes)
 
 
 def _scan(series: Series) -> Scan:
     stem = safe_name(f"series-{series.key}")
     name = f"{series.uid}#{series.part}"
-    folder = series.files[0].parent
+    folder = Path(os.path.commonpath([file.parent for file in series.files]))  # a CD may spread them over several
     return Scan(folder, series.kind.contrast, stem, series.files, name, f"tags of {series.name}")
+
+
+def _would_fit(series: Series) -> bool:
+    """Whether the tags call it a T1 or T2 that synthesis can start from."""
+    return series.kind.contrast is not None and not series.kind.objection
+
+
+def _unreadable(series: Series) -> str:
+    return f"{weighting(str(series.kind.contrast))} is there, but cannot be used: {series.name}: {series.objection}"
 
 
 def _unsuitable(found: list[Series]) -> InputError:

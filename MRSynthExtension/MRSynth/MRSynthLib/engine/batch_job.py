@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from .batch_cohort import relative
 from .batch_plan import FAILED, KEPT, MADE, Job
+from .batch_progress import Throttle
 from .batch_records import Record, Records, stamp
 from .batch_scan import read
 from .batch_workers import device_of_this_worker
@@ -65,6 +66,7 @@ def _same_software(job: Job) -> None:
 def _carried_out(job: Job, tell: Tell) -> Outcome:
     tell(0.0, "read")
     records = Records(job.settings.output)
+    records.check_wanted(job.settings.run)
     mask = job.examination.mask
     made_from = {
         "source": _identified(records.output, job.source.path, job.source.files),
@@ -77,9 +79,21 @@ def _carried_out(job: Job, tell: Tell) -> Outcome:
         return {"status": KEPT, "record": record}
     check_free(job, records, old)
     volume = read(job.source)
-    result = _synthesized(job, volume, tell)
+    result = _synthesized(job, volume, _asking(job, records, tell))
     tell(1.0, "write")
-    return {"status": MADE, "record": write(job, result, volume, made_from, records, old)}
+    return {"status": MADE, "record": write(job, result, volume, made_from, records)}
+
+
+def _asking(job: Job, records: Records, tell: Tell) -> Tell:
+    """`tell` that also asks, now and then, whether the run is still wanted."""
+    throttle = Throttle()
+
+    def ask(fraction: float, stage: str) -> None:
+        if throttle.due():
+            records.check_wanted(job.settings.run)
+        tell(fraction, stage)
+
+    return ask
 
 
 def _identified(output: Path, path: Path, files: Sequence[Path] = ()) -> dict[str, str]:

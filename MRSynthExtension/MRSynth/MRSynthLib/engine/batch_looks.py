@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .. import __version__
 from . import batch_scan, screening
 from .batch_cohort import Scan
 from .batch_plan import Seen
@@ -36,7 +37,7 @@ class Looks:
         """Contrast and reason; no contrast where it is not clear, or where the file cannot be read."""
         key = f"{scan.path}#{scan.series}"
         try:
-            now = stamp(scan.files or [scan.path])
+            now = f"{__version__} {stamp(scan.files or [scan.path])}"  # another version may see more
         except OSError as error:
             return None, str(error)
         known = self._known.get(key, {})
@@ -46,8 +47,8 @@ class Looks:
                 guess = screening.guess_contrast(volume, screening.look(volume).brain)
                 contrast = guess.name if guess.confidence >= SURE else None
                 known = {"stamp": now, "contrast": contrast, "reason": guess.reason}
-            except MRSynthError as error:
-                known = {"stamp": now, "contrast": None, "reason": f"{error.seen} [{error.code}]"}
+            except MRSynthError as error:  # not remembered: what was wrong may be put right elsewhere than in the file
+                return None, f"{error.seen} [{error.code}]"
             self._known[key] = known
             self._new = True
         return known["contrast"], known["reason"]

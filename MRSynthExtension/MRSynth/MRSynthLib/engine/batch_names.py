@@ -88,7 +88,7 @@ def words(name: str) -> list[str]:
 
 
 def _joined(parts: list[str]) -> list[str]:
-    """Parts in lower case, with "T1 weighted", "T2 star" and "T1 post" as one word."""
+    """Parts in lower case, with "T1 weighted", "T2 star" and "T1 map" as one word."""
     found: list[str] = []
     for part in (part.lower() for part in parts if part):
         if found and found[-1] in ("t1", "t2") and part in ("weighted", "star", "map"):

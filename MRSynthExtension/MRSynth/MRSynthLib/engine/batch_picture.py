@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from .writing import write_aside
@@ -36,10 +37,21 @@ def of(source: Volume, result: SynthesisResult, path: Path) -> Path:
     rows = [_grey(_planes(source, centre)), _grey(_planes(result.volume, centre))]
     if result.reliability is not None:
         rows.append(_heat(_planes(result.reliability, centre)))
-    image = sitk.GetImageFromArray(np.concatenate(rows), isVector=True)
     with write_aside(path) as aside:
-        sitk.WriteImage(image, str(aside), useCompression=True)
+        aside.write_bytes(_png(np.concatenate(rows)))
     return path
+
+
+def _png(pixels: Pixels) -> bytes:
+    """Pixels of shape (rows, columns, 3) as PNG; SimpleITK ends the process over a path that is no Unicode text."""
+    rows, columns, _ = pixels.shape
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)  # 8 bits, RGB, not interlaced
+    lines = b"".join(b"\0" + row.tobytes() for row in pixels)  # 0: no filter
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    parts = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def _centre(volume: Volume) -> NDArray[np.float64]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from .batch_cohort import Examination, Scan, unique_folders
+from .batch_cohort import Examination, Scan, place, unique_folders
 from .batch_records import Record, Records, stamp
 from .errors import InputError, MRSynthError
 from .preparation import CONTRASTS, other
@@ -51,6 +53,8 @@ class Settings:
         Write DICOM series, where the source is one.
     anonymous : bool
         With `dicom`: by the basic profile of the standard.
+    key : bytes
+        Of the pseudonyms of this run, kept nowhere: all its jobs name one patient alike.
     extra : dict
         Further options of `Synthesizer.steps`, only those that are not at their default.
     like : Path or None
@@ -59,6 +63,8 @@ class Settings:
         Make again what is there.
     bids_root : Path or None
         The dataset that BIDS URIs refer to.
+    run : str
+        The run that jobs belong to, see `Records.check_wanted`; "" where they belong to none.
     """
 
     output: Path
@@ -70,11 +76,13 @@ class Settings:
     cycle: bool = False
     dicom: bool = False
     anonymous: bool = False
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     extra: dict[str, Any] = field(default_factory=dict)
     like: Path | None = None
     like_sha256: str = ""
     overwrite: bool = False
     bids_root: Path | None = None
+    run: str = ""
 
     def fingerprint(self) -> dict[str, Any]:
         """What a result depends on, beside its source and mask."""
@@ -116,7 +124,8 @@ class Job:
 
     def target_path(self, description: str, contrast: str, suffix: str | None = None) -> str:
         """Path of an output relative to the output folder; the same form for all layouts."""
-        name = f"{self.source.stem}_desc-{description}_{weighting(contrast)}{suffix or self.settings.format}"
+        stem = re.sub(r"_desc-[A-Za-z0-9]+", "", self.source.stem)  # BIDS allows one
+        name = f"{stem}_desc-{description}_{weighting(contrast)}{suffix or self.settings.format}"
         return f"{self.examination.folder}/{name}"
 
 
@@ -183,18 +192,18 @@ def make(
     for examination in found:
         row = Row(examination.subject, examination.session, SKIPPED)
         try:
-            if len(places[examination.folder]) > 1:
-                raise _doubled(places[examination.folder], examination)
+            if len(places[place(examination)]) > 1:
+                raise _doubled(places[place(examination)], examination)
             job = decide(examination, settings, wanted, row, look)
         except MRSynthError as error:
             row.status, row.error, job = FAILED, error_document(error), None
         if job is not None:
-            _place(job, row, plan, records)
+            _enter(job, row, plan, records)
         plan.rows.append(row)
         yield plan
 
 
-def _place(job: Job, row: Row, plan: Plan, records: Records) -> None:
+def _enter(job: Job, row: Row, plan: Plan, records: Records) -> None:
     """Keep what is there already, else put the job on the list."""
     row.status, row.target, row.source = OPEN, job.target, str(job.source.path)
     record = records.read(job.name)
@@ -219,6 +228,8 @@ def unchanged(job: Job, record: Record, records: Records) -> bool:
 
 def _doubled(others: list[Examination], examination: Examination) -> InputError:
     seen = f"{len(others)} examinations of the input would be written to '{examination.folder}'."
+    if len({one.folder for one in others}) > 1:
+        seen = f"{seen[:-1]}, as upper and lower case are the same on some systems."
     return InputError("batch-doubled", seen, "a name of its own for each.")
 
 
@@ -233,29 +244,29 @@ def decide(examination: Examination, settings: Settings, wanted: tuple[str, ...]
     if examination.problem is not None:
         raise examination.problem
     by_contrast: dict[str, list[Scan]] = {contrast: [] for contrast in CONTRASTS}
-    doubts = []
+    notes = list(examination.notes)
     for scan in examination.scans:
         contrast, reason = (scan.contrast, scan.reason) if scan.contrast else look(scan)
         if contrast is None:
-            doubts.append(f"{scan.path.name}: {reason}")
+            notes.append(f"{scan.path.name}: {reason}")
         else:
             told = scan if scan.contrast else replace(scan, contrast=contrast, reason=reason)
             by_contrast[contrast].append(told)
-    row.note = "; ".join(doubts)
     present = [contrast for contrast in CONTRASTS if by_contrast[contrast]]
+    job = None
     if len(present) == 2:
         row.status = COMPLETE
-        return None
-    if not present:
-        row.note = row.note or "neither T1 nor T2"
-        return None
-    target = other(present[0])
-    source = _finest(by_contrast[present[0]])
-    row.source = str(source.path)
-    if target not in wanted:
-        row.note = f"{weighting(target)} is not wanted"
-        return None
-    return Job(_name(examination, target), examination, source, target, settings)
+    elif not present:
+        notes = notes or ["neither T1 nor T2"]
+    else:
+        target, source = other(present[0]), _finest(by_contrast[present[0]])
+        row.source = str(source.path)
+        if target in wanted:
+            job = Job(_name(examination, target), examination, source, target, settings)
+        else:
+            notes.append(f"{weighting(target)} is not wanted")
+    row.note = "; ".join(notes)
+    return job
 
 
 def _finest(scans: list[Scan]) -> Scan:

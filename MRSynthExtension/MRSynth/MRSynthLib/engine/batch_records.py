@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError
+from .errors import Cancelled, OutputError
 from .locks import only_one
 from .writing import sha256_of, write_aside, write_error
 
 STATE = ".mrsynth"
 VERSION = 1
+GO_ON = "Run the same command again to go on; what is done is kept."
 
 Record = dict[str, Any]
 
@@ -50,6 +51,7 @@ class Records:
         self.folder = output / STATE / "records"
         self.partial = output / STATE / "partial"
         self.looks = output / STATE / "looks.json"
+        self.run = output / STATE / "run"
 
     def prepare(self) -> None:
         """Make the folders, and clear what a run that was cut short has left half-written.
@@ -81,6 +83,46 @@ class Records:
             if not alone:
                 raise OutputError("batch-running", f"Another run works in '{self.output}'.", "one run at a time.")
             yield
+
+    @contextlib.contextmanager
+    def wanted(self, run: str) -> Iterator[None]:
+        """Have the jobs of a run go on meanwhile.
+
+        A worker of a cluster may outlive the command that asked for the work, and see no more of it than this folder.
+
+        Raises
+        ------
+        OutputError
+            output-not-writable, output-full.
+        """
+        try:
+            self.run.write_text(run, encoding="ascii")
+        except OSError as error:
+            raise write_error(self.run, error) from error
+        try:
+            yield
+        finally:
+            # Emptied, not removed: nobody can remove a file on Windows while a worker reads it. It may be
+            # another run's by now, where there are no locks.
+            with contextlib.suppress(OSError):
+                if self.run.read_text(encoding="ascii") == run:
+                    self.run.write_text("", encoding="ascii")
+
+    def check_wanted(self, run: str) -> None:
+        """End a job whose run has ended, or was followed by another one; "" is a run that does not end.
+
+        Raises
+        ------
+        Cancelled
+        """
+        try:
+            ended = bool(run) and self.run.read_text(encoding="ascii") != run
+        except FileNotFoundError:
+            ended = True
+        except OSError:  # a file system in trouble says nothing about the run
+            ended = False
+        if ended:
+            raise Cancelled("The run that this was done for has ended.", GO_ON)
 
     def read(self, name: str) -> Record | None:
         """A record; None where there is none, or none that can be read."""

@@ -16,7 +16,7 @@ from .batch_plan import Job
 from .batch_records import Record, Records, stamp, write_json
 from .errors import OutputError
 from .files import write_volume
-from .provenance import description, facts, sidecar
+from .provenance import MAPS, description, facts, sidecar
 from .writing import sha256_of, write_error
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def check_free(job: Job, records: Records, old: Record | None) -> None:
     """
     ours = {(one["path"], one["sha256"]) for key in ("outputs", "previous") for one in (old or {}).get(key, [])}
     found = targets(job)
-    if "image" in found:
-        ours |= _claimed(records.output, found["image"], found["sidecar"])
+    ours |= _claimed(records.output, found)
     for role, path in found.items():
         place = records.output / path
         try:
@@ -46,16 +45,17 @@ def check_free(job: Job, records: Records, old: Record | None) -> None:
             raise OutputError("output-not-writable", f"'{place}': {error}.", "a name that a file can have.") from error
 
 
-def _claimed(output: Path, image: str, sidecar: str) -> set[tuple[str, str]]:
-    """Image and sidecar with their SHA-256, where the sidecar says that it is of this image: records may be lost."""
+def _claimed(output: Path, found: dict[str, str]) -> set[tuple[str, str]]:
+    """Those of the outputs whose SHA-256 the sidecar tells, and the sidecar of its image: records may be lost."""
     try:
-        document = json.loads((output / sidecar).read_text(encoding="utf-8"))
-        digest = sha256_of(output / image)
-        if document["synthetic"] is True and document["OutputSHA256"] == digest:
-            return {(image, digest), (sidecar, sha256_of(output / sidecar))}
+        document = json.loads((output / found["sidecar"]).read_text(encoding="utf-8"))
+        if document["synthetic"] is not True or document["OutputSHA256"] != sha256_of(output / found["image"]):
+            return set()
+        told = {**document.get("MapSHA256", {}), "image": document["OutputSHA256"]}
+        told["sidecar"] = sha256_of(output / found["sidecar"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return set()
+        return set()
+    return {(path, told[role]) for role, path in found.items() if role in told}
 
 
 def targets(job: Job) -> dict[str, str]:
@@ -80,9 +80,7 @@ def stamped(records: Records, record: Record) -> list[dict[str, str]]:
     return [{**one, "stamp": stamp([records.output / one["path"]])} for one in record["outputs"]]
 
 
-def write(
-    job: Job, result: SynthesisResult, volume: Volume, made_from: Record, records: Records, old: Record | None
-) -> Record:
+def write(job: Job, result: SynthesisResult, volume: Volume, made_from: Record, records: Records) -> Record:
     """Write all outputs aside, then record them, then give them their names, then record that they are done.
 
     Parameters
@@ -94,8 +92,6 @@ def write(
     made_from : dict
         Source and mask as records hold them: path, sha256, stamp.
     records : Records
-    old : dict or None
-        The record of an earlier run.
 
     Returns
     -------
@@ -106,6 +102,8 @@ def write(
     ------
     OutputError
         output-exists, output-not-writable, output-full.
+    Cancelled
+        The run has ended meanwhile.
     """
     from . import batch_picture
 
@@ -117,6 +115,11 @@ def write(
             {"role": role, "path": path, "sha256": sha256_of(place / role / Path(path).name)}
             for role, path in roles.items()
         ]
+        picture = batch_picture.of(volume, result, place / "picture.png")
+        # Again, and with the record as it is now: the run took a while.
+        records.check_wanted(job.settings.run)
+        old = records.read(job.name)
+        check_free(job, records, old)
         record: Record = {
             "state": "writing",
             "subject": job.examination.subject,
@@ -128,8 +131,6 @@ def write(
             "facts": facts(result),
             "host": socket.gethostname(),
         }
-        picture = batch_picture.of(volume, result, place / "picture.png")
-        check_free(job, records, old)  # again: the run took a while
         records.write(job.name, record)
         with _as_output_error(records.output / job.examination.folder):
             for role, path in roles.items():
@@ -176,19 +177,22 @@ def _save(
     if "dicom" in paths:
         from .dicom import write_result
 
-        write_result(result, paths["dicom"], anonymous=job.settings.anonymous, taken=job.examination.taken)
+        settings = job.settings
+        write_result(
+            result, paths["dicom"], anonymous=settings.anonymous, key=settings.key, taken=job.examination.taken
+        )
         return
     about = description(result)
     write_volume(result.volume, paths["image"], description=about)
-    for role in ("cycle", "reliability", "interval"):
+    for role, name in MAPS.items():
         extra: Volume | None = getattr(result, role, None)
         if role in paths and extra is not None:
-            write_volume(extra, paths[role], description=f"{role} of {about}")
-    _write_sidecar(job, result, volume, made_from, paths["sidecar"], paths["image"])
+            write_volume(extra, paths[role], description=f"{name}, {about}")
+    _write_sidecar(job, result, volume, made_from, paths)
 
 
 def _write_sidecar(
-    job: Job, result: SynthesisResult, volume: Volume, made_from: Record, path: Path, image: Path
+    job: Job, result: SynthesisResult, volume: Volume, made_from: Record, paths: dict[str, Path]
 ) -> None:
     document = sidecar(
         result,
@@ -204,5 +208,8 @@ def _write_sidecar(
     root = job.settings.bids_root
     if root is not None and job.examination.layout == "bids":
         document["Sources"] = [uri(job.source.path, root)]
-    document["OutputSHA256"] = sha256_of(image)
-    write_json(path, document)
+    document["OutputSHA256"] = sha256_of(paths["image"])
+    maps = {role: sha256_of(paths[role]) for role in MAPS if role in paths}
+    if maps:
+        document["MapSHA256"] = maps
+    write_json(paths["sidecar"], document)

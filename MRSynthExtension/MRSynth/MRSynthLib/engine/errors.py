@@ -167,9 +167,11 @@ ERRORS: dict[str, ErrorKind] = {
         "output", "The output cannot be written there.", "Choose a folder that you may write to."
     ),
     "output-full": ErrorKind("output", "The disk is full.", "Free space, or choose another disk."),
-    "output-exists": ErrorKind("output", "The output file exists.", "Choose another name, or overwrite with --force."),
+    "output-exists": ErrorKind(
+        "output", "The output file exists.", "Choose another name, or overwrite with --overwrite."
+    ),
     "output-is-input": ErrorKind(
-        "output", "The output would overwrite the input.", "Choose another name (--force does not help)."
+        "output", "The output would overwrite the input.", "Choose another name (--overwrite does not help)."
     ),
     "output-format": ErrorKind(
         "output", "The output's ending is not one that is written.", "End in .nii, .nii.gz, .nrrd or .mha."
@@ -330,15 +332,17 @@ class Cancelled(MRSynthError):
     ----------
     seen : str
         What stopped it.
+    remedy : str
+        What to do, where it is not true that nothing was written.
     """
 
     exit_code = 7
 
-    def __init__(self, seen: str = "The run was cancelled.") -> None:
-        super().__init__("cancelled", seen, "a run that goes on to its end.")
+    def __init__(self, seen: str = "The run was cancelled.", remedy: str = "") -> None:
+        super().__init__("cancelled", seen, "a run that goes on to its end.", remedy)
 
     def __reduce__(self) -> tuple[type, tuple[str, ...]]:
-        return type(self), (self.seen,)
+        return type(self), (self.seen, self.remedy)
 
 
 class InstallError(MRSynthError):

@@ -204,7 +204,7 @@ def error_from(document: Mapping[str, str]) -> MRSynthError:
     code = document["code"]
     kind = FAMILIES[ERRORS[code].family]
     if kind is Cancelled:
-        return Cancelled(document["seen"])
+        return Cancelled(document["seen"], document["remedy"])
     return kind(code, document["seen"], document["expected"], document["remedy"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .intensity import PERCENTILE, RULE, SCALE
-from .sidecar_tags import SYNTHETIC
 
 if TYPE_CHECKING:
     from .synthesis_result import SynthesisResult
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 DESCRIPTION_BYTES = 79  # NIfTI-1 `descrip` has 80, the last one is the terminating zero
 # What a result may hold besides the synthetic volume, and what that is called.
 MAPS = {"cycle": "cycle difference", "reliability": "expected error", "interval": "90 percent interval"}
-MARK = re.compile(rb"SYNTHETIC T[12]w from T[12]w, MRSynth ")  # in the description of all that MRSynth wrote
 DISCLAIMER = "Computed, not acquired. For research; not for diagnosis: lesions may be hidden or invented."
 
 
@@ -34,7 +31,7 @@ def description(result: SynthesisResult) -> str:
     It begins with SYNTHETIC and ends with the checkpoint's name and the start of its SHA-256; a long name is
     shortened, never the rest.
     """
-    head = f"{SYNTHETIC} {weighting(result.target_contrast)} from {weighting(result.source_contrast)}, MRSynth "
+    head = f"SYNTHETIC {weighting(result.target_contrast)} from {weighting(result.source_contrast)}, MRSynth "
     tail = f" {result.checkpoint_sha256[:12]}"
     name = result.checkpoint_name.encode("ascii", "replace").decode()
     room = DESCRIPTION_BYTES - len(head) - len(__version__) - 1 - len(tail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from .acquisition_tags import DICOM_TAGS
 
 TIMES = ("EchoTime", "RepetitionTime", "InversionTime")  # ms in DICOM, s in BIDS
 KEYWORDS = (*DICOM_TAGS.values(), "ProtocolName")
-SYNTHETIC = "SYNTHETIC"  # what the description of a result begins with
+MARK = re.compile(rb"SYNTHETIC T[12]w from T[12]w, MRSynth ")  # in the description of all that MRSynth wrote
 LARGEST = 1 << 20  # bytes
 
 
@@ -45,7 +46,7 @@ def tags_beside(image: Path) -> dict[str, str]:
 
 def tags_of(image: Path, description: str) -> dict[str, str]:
     """`tags_beside`; an image whose own header says that MRSynth made it is synthetic without them, too."""
-    made = {"SyntheticData": "YES"} if description.startswith(SYNTHETIC) else {}
+    made = {"SyntheticData": "YES"} if MARK.search(description.encode()) else {}
     return {**made, **tags_beside(image)}
 
 

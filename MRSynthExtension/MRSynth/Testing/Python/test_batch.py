@@ -5,19 +5,27 @@ from __future__ import annotations
 import csv
 import html
 import json
+import os
 import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
-from batch_cohorts import batch, cohort, contents, images
+from batch_cohorts import COMMAND, batch, cohort, contents, images
 from conftest import fill, phantom
 from dicom_series import T1, T2, examination, write_series
 from engine_helpers import save_untrained, small_head
 
-from MRSynthLib.engine import Synthesizer, read_volume
+from MRSynthLib.engine import Synthesizer, batch_job, read_volume
+from MRSynthLib.engine import batch as batch_runs
+from MRSynthLib.engine.batch_job import Outcome
+from MRSynthLib.engine.batch_plan import Job
+from MRSynthLib.engine.batch_workers import Inline
 from MRSynthLib.engine.checkpoint import read_card
 from MRSynthLib.engine.cli import main
 from MRSynthLib.engine.files import write_volume
@@ -120,6 +128,34 @@ def test_other_settings_make_all_again_and_leave_nothing_of_the_old(folder: Path
     assert run("in", "-o", "out", "--overwrite", "--cycle", "--format", ".nii") == (0, {"made": 2})
 
 
+def test_what_depends_on_a_setting_is_made_again_with_another(folder: Path, run: Any) -> None:
+    """Precision, and the reference of brightness by its bits."""
+    assert run("in", "-o", "out", "--to", "t2")[1]["made"] == 1
+    assert run("in", "-o", "out", "--to", "t2", "--precision", "fp32")[1]["made"] == 1
+    shutil.copy("in/p01/t2.nii.gz", "like.nii.gz")
+    like = ("in", "-o", "out", "--to", "t2", "--like", "like.nii.gz")
+    assert run(*like)[1]["made"] == 1
+    assert run(*like)[1]["kept"] == 1
+    reference = small_head("t2")
+    write_volume(reference.replaced(reference.voxels // 2), "like.nii.gz", overwrite=True)
+    assert run(*like)[1]["made"] == 1
+
+
+def test_what_somebody_has_changed_is_not_removed_with_the_old(folder: Path, run: Any) -> None:
+    run("in", "-o", "out")
+    edited = folder / "out" / MADE
+    edited.write_bytes(b"edited by hand")
+    assert run("in", "-o", "out", "--format", ".nii") == (0, {"made": 2})
+    assert edited.read_bytes() == b"edited by hand"
+    assert sorted(images(folder / "out")) == [MADE]
+
+
+def test_what_a_batch_made_is_no_input_of_the_next(folder: Path, run: Any) -> None:
+    assert run("in", "-o", "in/run1", "--cycle") == (0, {"made": 2})
+    assert run("in", "-o", "in/run2") == (0, {"made": 2})
+    assert sorted(images(folder / "in" / "run2")) == [MADE, "p01/p01_desc-synthetic_T1w.nii.gz"]
+
+
 def test_no_file_of_anybody_else_is_written_over(folder: Path, run: Any) -> None:
     acquired = folder / "out" / MADE
     acquired.parent.mkdir(parents=True)
@@ -161,13 +197,19 @@ def test_each_picture_is_of_source_and_result(folder: Path, run: Any) -> None:
     assert pixels[:112].any()
 
 
+@pytest.mark.parametrize("after_another", [False, True])
 def test_a_dry_run_tells_and_writes_nothing(
-    folder: Path, tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]
+    folder: Path, tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str], after_another: bool
 ) -> None:
+    (folder / "in" / "x").mkdir()
+    write_volume(phantom("t1"), folder / "in" / "x" / "scan.nii.gz")  # has to be looked at
+    if after_another:
+        (folder / "out" / ".mrsynth").mkdir(parents=True)
     before = sorted(folder.rglob("*"))
     code, said = batch(capfd, "in", "-o", "out", "--dry-run", "--model", tiny_checkpoint)
-    assert (code, said["jobs"]) == (0, 2)
-    assert [(one["subject"], one["target_contrast"]) for one in said["examinations"]] == [("p00", "t2"), ("p01", "t1")]
+    assert (code, said["jobs"]) == (0, 3)
+    made = [(one["subject"], one["target_contrast"]) for one in said["examinations"]]
+    assert made == [("p00", "t2"), ("p01", "t1"), ("x", "t2")]
     assert sorted(folder.rglob("*")) == before
 
 
@@ -176,6 +218,7 @@ def test_a_volume_without_a_telling_name_is_looked_at(folder: Path, run: Any) ->
     write_volume(phantom("t2"), "scans/x/scan.nii.gz")
     assert run("scans", "-o", "out") == (0, {"made": 1})
     assert list(images(folder / "out")) == ["x/x_desc-synthetic_T1w.nii.gz"]
+    assert (folder / "out" / ".mrsynth" / "looks.json").is_file()  # the next run need not look
     (folder / "scans" / "y").mkdir()
     (folder / "scans" / "y" / "scan.nii.gz").write_bytes(b"junk")
     assert run("scans", "-o", "out") == (0, {"kept": 1, "skipped": 1})
@@ -195,7 +238,6 @@ def test_a_bids_dataset_becomes_a_derivative(folder: Path, run: Any) -> None:
     anat.mkdir(parents=True)
     (folder / "data" / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
     write_volume(small_head(), anat / "sub-01_ses-1_run-2_T1w.nii.gz")
-    (folder / "data" / "derivatives").mkdir()
     assert run("data", "-o", "data/derivatives/mrsynth") == (0, {"made": 1})
     out = folder / "data" / "derivatives" / "mrsynth"
     stem = "sub-01/ses-1/anat/sub-01_ses-1_run-2_desc-synthetic_T2w"
@@ -240,6 +282,41 @@ def test_a_dicom_export_to_series_of_the_same_studies(folder: Path, run: Any) ->
     assert not list((folder / "out").rglob("*.dcm"))
 
 
+def test_a_dicom_series_in_several_folders_and_numbers_that_are_taken(folder: Path, run: Any) -> None:
+    import pydicom
+
+    head, one = small_head(), {**examination("ID-1"), **T1}
+    files = write_series(folder / "disc" / "a", head.voxels, head.ijk_to_ras, SeriesNumber=4, **one)
+    (folder / "disc" / "b").mkdir()
+    for file in files[6:]:
+        shutil.move(file, folder / "disc" / "b")
+    flair = {**examination("ID-1"), **one, "SeriesDescription": "FLAIR", "SeriesNumber": 4001}
+    write_series(folder / "disc" / "c", head.voxels, head.ijk_to_ras, **flair)
+    assert run("disc", "-o", "out", "--dicom") == (0, {"made": 1})
+    made = [pydicom.dcmread(path) for path in (folder / "out").rglob("*.dcm")]
+    assert len(made) == 12
+    assert {file.SeriesNumber for file in made} & {4, 4001} == set()
+    assert {str(file.PatientName) for file in made} == {"Muster^Maria"}
+    assert run("disc", "-o", "out", "--dicom", "--anonymize") == (0, {"made": 1})  # none with names is kept
+    made = [pydicom.dcmread(path) for path in (folder / "out").rglob("*.dcm")]
+    assert len(made) == 12
+    assert "Muster" not in "".join(str(file) for file in made)
+
+
+def test_one_patient_of_two_studies_stays_one_in_all_worker_processes(folder: Path, run: Any) -> None:
+    import pydicom
+
+    head = small_head()
+    for study in ("1.2.3.1", "1.2.3.2"):
+        tags = {**examination("ID-1"), **T1, "StudyInstanceUID": study, "StudyDate": f"2020010{study[-1]}"}
+        write_series(folder / "export" / study, head.voxels, head.ijk_to_ras, **tags)
+    code, counts = run("export", "-o", "out", "--dicom", "--anonymize", "--workers", "2")
+    assert (code, counts["made"]) == (0, 2)
+    made = [pydicom.dcmread(path) for path in (folder / "out").rglob("*.dcm")]
+    assert len({file.StudyInstanceUID for file in made}) == 2
+    assert len({file.PatientID for file in made} - {"ID-1"}) == 1
+
+
 def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(folder: Path, run: Any, small_disk: Path) -> None:
     cohort(folder / "many", 8)
     out = small_disk / "out"
@@ -252,7 +329,8 @@ def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(folder: Path, run: A
         assert nibabel.load(out / path).get_fdata().any()  # whole
     (small_disk / "filling").unlink()
     code, counts = run("many", "-o", out)
-    assert (code, counts) == (0, {"made": 8 - len(done), "kept": len(done)})
+    assert (code, counts["made"] + counts["kept"]) == (0, 8)
+    assert len(done) - 1 <= counts["kept"] <= len(done)  # the disk may be full after an image, before its record
     run("many", "-o", folder / "undisturbed")
     assert images(out) == images(folder / "undisturbed")
     assert list((out / ".mrsynth" / "partial").iterdir()) == []
@@ -315,6 +393,122 @@ def test_results_whose_records_were_lost_are_known_by_their_sidecars(folder: Pat
     after = images(folder / "out")
     assert {path for path in before if before[path] != after[path]} == {MADE}
     assert (folder / "out" / MADE).read_bytes() == b"somebody's work"
+
+
+def test_maps_whose_records_were_lost_are_known_by_the_sidecar_of_the_image(folder: Path, run: Any) -> None:
+    run("in", "-o", "out", "--cycle")
+    before = images(folder / "out")
+    shutil.rmtree(folder / "out" / ".mrsynth")
+    assert run("in", "-o", "out", "--cycle") == (0, {"made": 2})
+    assert images(folder / "out") == before
+    shutil.rmtree(folder / "out" / ".mrsynth")
+    edited = folder / "out" / "p00" / "p00_desc-cycleDifference_T1w.nii.gz"
+    edited.write_bytes(b"somebody's work")
+    assert run("in", "-o", "out", "--cycle") == (9, {"made": 1, "failed": 1})
+    assert edited.read_bytes() == b"somebody's work"
+
+
+@pytest.fixture
+def job(folder: Path, tiny_checkpoint: Path) -> Job:
+    """The first job of a run that ended before it was done, as a worker may hold it."""
+    shutil.copy(tiny_checkpoint, folder / "model.safetensors")
+    settings = batch_runs.settings_for(folder / "out", str(folder / "model.safetensors"), device="cpu", cycle=True)
+    return batch_runs.plan([folder / "in"], settings)[0].jobs[0]
+
+
+def carried_out(job: Job, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> Outcome:
+    """What comes of a job, where something happens when its voxels are computed and not yet written."""
+    real = batch_job._synthesized
+
+    def synthesized(*arguments: Any) -> Any:
+        result = real(*arguments)
+        monkeypatch.setattr(batch_job, "_synthesized", real)
+        meanwhile()
+        return result
+
+    monkeypatch.setattr(batch_job, "_synthesized", synthesized)
+    return batch_job.carry_out(job)
+
+
+def test_a_file_that_comes_while_a_volume_is_computed_is_not_written_over(
+    folder: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquired = folder / "out" / MADE
+
+    def appear() -> None:
+        acquired.parent.mkdir(parents=True)
+        acquired.write_bytes(b"an acquired T2")
+
+    outcome = carried_out(job, monkeypatch, appear)
+    assert outcome["error"]["code"] == "output-exists"
+    assert list(acquired.parent.iterdir()) == [acquired]
+    assert acquired.read_bytes() == b"an acquired T2"
+
+
+@pytest.mark.parametrize("of_a_run", [False, True])
+def test_a_job_that_is_overtaken_by_the_next_run(
+    folder: Path, job: Job, monkeypatch: pytest.MonkeyPatch, of_a_run: bool
+) -> None:
+    def overtake() -> None:
+        assert batch_runs.run([folder / "in"], job.settings, Inline()).plan.counts()["made"] == 2
+
+    mine = replace(job, settings=replace(job.settings, run="one that has ended")) if of_a_run else job
+    if of_a_run:
+        (folder / "out" / ".mrsynth").mkdir(parents=True)
+        (folder / "out" / ".mrsynth" / "run").write_text("one that has ended")
+    outcome = carried_out(mine, monkeypatch, overtake)
+    # One that belongs to no run knows the same result for that of a run.
+    assert outcome.get("error", {}).get("code") == ("cancelled" if of_a_run else None)
+    assert batch_runs.run([folder / "in"], job.settings, Inline()).plan.counts()["kept"] == 2
+
+
+def test_a_series_that_the_next_run_wrote_is_known_by_its_record(
+    folder: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no sidecar that could tell."""
+    head = small_head()
+    write_series(folder / "export", head.voxels, head.ijk_to_ras, **{**examination("ID-1"), **T1})
+    settings = replace(job.settings, dicom=True, cycle=False)
+    job = batch_runs.plan([folder / "export"], settings)[0].jobs[0]
+    outcome = carried_out(job, monkeypatch, lambda: batch_runs.run([folder / "export"], settings, Inline()))
+    assert outcome["status"] == "made", outcome
+    assert batch_runs.run([folder / "export"], settings, Inline()).plan.counts()["kept"] == 1
+
+
+def test_a_job_of_a_run_that_has_ended_does_nothing(folder: Path, job: Job) -> None:
+    assert batch_runs.run([folder / "in"], job.settings, Inline()).plan.counts()["made"] == 2
+    before = contents(folder / "out")
+    outcome = batch_job.carry_out(replace(job, settings=replace(job.settings, run="another", overwrite=True)))
+    assert outcome["error"]["code"] == "cancelled"
+    assert outcome["error"]["remedy"].endswith("what is done is kept.")
+    assert contents(folder / "out") == before
+
+
+def test_a_worker_with_another_version_or_another_checkpoint_refuses(folder: Path, job: Job) -> None:
+    assert batch_job.carry_out(replace(job, software="0.0"))["error"]["code"] == "batch-scheduler"
+    save_untrained(folder / "model.safetensors", read_card(folder / "model.safetensors"))
+    assert batch_job.carry_out(job)["error"]["code"] == "model-hash"
+    assert not images(folder / "out")
+
+
+def test_names_that_are_no_unicode_text(folder: Path, tiny_checkpoint: Path, child_environment: dict[str, str]) -> None:
+    """In a process of its own: ITK ends the one that gives it such a name."""
+    name, out = os.fsdecode(b"M\xfcller"), folder / os.fsdecode(b"out-\xfc")
+    try:
+        shutil.move("in/p00/t1.nii.gz", folder / "in" / f"{name}_T1w.nii.gz")
+    except OSError:
+        pytest.skip("this file system has no such names")
+
+    def said(*options: str) -> str:
+        command = [*COMMAND, "in", "-o", str(out), "--model", str(tiny_checkpoint), "--workers", "0", *options]
+        done = subprocess.run(command, env=child_environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert "M\\udcfcller: would make T2w" in said("--dry-run")
+    assert "2 made" in said()
+    assert sorted(images(out)) == [f"{name}/{name}_desc-synthetic_T2w.nii.gz", "p01/p01_desc-synthetic_T1w.nii.gz"]
+    assert len(list((out / "report_pictures").iterdir())) == 2
 
 
 def test_expected_errors_three_planes_and_a_reference_of_brightness(

@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_cohorts import cohort, contents, events, images, started, wait_for
@@ -19,6 +21,8 @@ from batch_cohorts import cohort, contents, events, images, started, wait_for
 from MRSynthLib.engine import batch_size
 from MRSynthLib.engine.cli import main
 from MRSynthLib.engine.devices import Gpu, Machine
+from MRSynthLib.engine.files import write_volume
+from MRSynthLib.engine.volume import Volume
 
 pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
@@ -102,6 +106,51 @@ def test_an_interrupted_run_reports_what_is_done(
     report = json.loads((out / "report.json").read_text())
     assert report["counts"]["made"] >= 1
     assert report["counts"]["open"] >= 1
+
+
+def test_a_worker_of_a_cluster_does_not_go_on_for_a_cancelled_run(
+    tmp_path: Path,
+    tall_phantom: Volume,
+    slow_checkpoint: Path,
+    tiny_checkpoint: Path,
+    child_environment: dict[str, str],
+) -> None:
+    if os.name == "nt":
+        pytest.skip("signals of POSIX")
+    from distributed import Client
+
+    out = tmp_path / "out"
+    (tmp_path / "in" / "p").mkdir(parents=True)
+    write_volume(tall_phantom, tmp_path / "in" / "p" / "t1.nii.gz")
+    arguments = (tmp_path / "in", "-o", out, "--cycle", "--device", "cpu", "--model")
+    with job_queue(LOCAL, child_environment, tmp_path) as (_, address):
+        with started(child_environment, *arguments, slow_checkpoint, "--scheduler", address) as child:
+            assert any(event["event"] == "progress" and event["fraction"] > 0.1 for event in events(child))
+            child.send_signal(signal.SIGINT)
+            *_, done = events(child)
+            assert child.wait() == done["exit_code"] == 7
+        with Client(address) as client:
+            end = time.monotonic() + 120
+            while at_work(client):
+                assert time.monotonic() < end
+                time.sleep(0.1)
+        assert not contents(out)
+        with started(child_environment, *arguments, tiny_checkpoint, "--scheduler", address) as child:
+            *_, done = events(child)
+            assert child.wait() == 0
+    assert done["counts"]["made"] == 1
+
+
+def at_work(client: Any) -> int:
+    """How many tasks the workers are at, also of those that nobody waits for any more."""
+    return sum(client.run(lambda dask_worker: len(dask_worker.state.executing)).values())
+
+
+LOCAL = """\
+from distributed import LocalCluster
+
+if __name__ == "__main__":
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)"""
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def test_a_name_tells_the_contrast(path: str, contrast: str | None) -> None:
 @pytest.mark.parametrize(
     "name",
     ["BraTS20_Training_001_t1ce", "x-t1c", "x-t2f", "flair", "x_seg", "t1_post", "T1_GD", "t2_star", "T1map", "lesion",
-     "t1_mask", "ep2d_dwi", "brain_PD", "T2star", "synthetic_t2"],
+     "T1 map", "t1_mask", "ep2d_dwi", "brain_PD", "T2star", "synthetic_t2"],
 )  # fmt: skip
 def test_a_name_tells_what_is_no_plain_t1_or_t2(name: str) -> None:
     assert batch_names.contrast_of(("anna", name)) == (None, True)

@@ -62,7 +62,7 @@ def test_a_cancelled_batch_leaves_no_process_and_goes_on_later(
     time.sleep(0.5)
     run.cancel()
     assert gone(pid)
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="what is done is kept"):
         run.result()
     assert list((tmp_path / "out").rglob("*.partial")) == []
     again = BatchRun(people, tmp_path / "out", model=str(tiny_checkpoint), device="cpu")

@@ -15,6 +15,11 @@ def test_the_documented_table_is_the_code() -> None:
     assert markdown_table() in (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 
 
+def test_nobody_is_told_to_overwrite_by_what_also_passes_the_screening_by() -> None:
+    assert "--overwrite" in ERRORS["output-exists"].remedy
+    assert not [code for code, kind in ERRORS.items() if kind.family == "output" and "--force" in kind.remedy]
+
+
 def test_a_message_says_what_was_seen_expected_and_what_to_do() -> None:
     error = InputError("input-not-3d", "It has 2 dimensions.", "three dimensions.")
     assert str(error) == (
@@ -33,7 +38,12 @@ def test_exit_codes_tell_the_families_apart() -> None:
     assert {kind.family for kind in ERRORS.values()} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("error", [InputError("input-empty", "a", "b", "c"), Cancelled("The scene was closed.")])
+def test_a_cancelled_run_that_has_written_something_says_so_in_another_process() -> None:
+    copy = pickle.loads(pickle.dumps(Cancelled(remedy="What is done is kept.")))
+    assert str(copy).endswith("What to do: What is done is kept.")
+
+
+@pytest.mark.parametrize("error", [InputError("input-empty", "a", "b", "c"), Cancelled("The scene was closed.", "a")])
 def test_errors_survive_the_way_between_processes(error: InputError) -> None:
     for copy in (pickle.loads(pickle.dumps(error)), error_from(error_document(error))):
         assert type(copy) is type(error)

@@ -130,8 +130,11 @@ def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
 def test_an_image_that_says_it_is_synthetic_is(ending: str, tmp_path: Path) -> None:
-    path = write_volume(on(OBLIQUE), tmp_path / f"out{ending}", description="SYNTHETIC T2w from T1w")
+    about = "SYNTHETIC T2w from T1w, MRSynth 0.1.0 native"
+    path = write_volume(on(OBLIQUE), tmp_path / f"out{ending}", description=about)
     assert read_volume(path).metadata == {"SyntheticData": "YES"}
+    cycle = write_volume(on(OBLIQUE), tmp_path / f"map{ending}", description=f"cycle difference, {about}")
+    assert read_volume(cycle).metadata == {"SyntheticData": "YES"}
     path.with_name("out.json").write_text(json.dumps({"EchoTime": 0.09}))
     assert read_volume(path).metadata == {"SyntheticData": "YES", "EchoTime": "90"}
     assert read_volume(write_volume(on(OBLIQUE), tmp_path / f"plain{ending}")).metadata == {}
