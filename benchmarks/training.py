@@ -29,7 +29,7 @@ from MRSynthLib.engine.inference import DTYPES
 
 from . import machine
 
-PAPER_STEPS = 105_600  # 80 epochs of 13,203 slices, in batches of 10
+PAPER_STEPS = 105_624  # 80 epochs of 13,203 slices, in batches of 10
 BATCH, SIDE = 10, 128
 STEPS = 5  # measured, after one to warm up
 GENERATORS = ("DenseUNet", "UNet", "ResNet")

@@ -1,7 +1,8 @@
 """What a score of likeness does not see: flicker, tiling, sides, leakage, bias, blur, and a copy of the source.
 
-Every measure is a number per volume that is 0 (or, where said, 1) for the acquired reference itself, so that
-thresholds mean something. `evaluate` takes them as the protocol `artefacts`; `gate` holds checkpoints to them.
+Every measure is a number per volume. For the acquired reference itself most are 0 and sharpness is 1, so that
+thresholds mean something; leakage is what the reference shows in the dark, and gain_over_source, 0 for a copy of the
+source, is then at its highest. `evaluate` takes them as the protocol `artefacts`; `gate` holds checkpoints to them.
 """
 
 from __future__ import annotations

@@ -118,7 +118,10 @@ def _power(images: Tensor, gamma: Tensor) -> Tensor:
 
 
 def _bias_field(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Smooth multiplicative field (N,1,H,W): a 4×4 grid of numbers, interpolated; its logarithm is within ±0.3."""
+    """Smooth multiplicative field (N,1,H,W): a 4×4 grid of numbers, interpolated.
+
+    Its logarithm is within ±0.3 at the grid's points; between them the bicubic curve may overshoot.
+    """
     strength = _drawer(len(images), generator, images.device)(0, BIAS_AMPLITUDE).view(-1, 1, 1, 1)
     coarse = torch.rand((len(images), 1, 4, 4), generator=generator).to(images.device) * 2 - 1
     field = F.interpolate(coarse, size=images.shape[2:], mode="bicubic", align_corners=True)

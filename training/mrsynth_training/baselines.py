@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrsynth_training import unseen
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.preparation import Case
@@ -126,9 +127,10 @@ class Baseline:
         learnt = json.dumps(asdict(self.training), sort_keys=True).encode()
         return {"name": self.name, "weights_sha256": hashlib.sha256(learnt).hexdigest()}
 
-    def roles(self) -> dict[str, str]:
-        """Subjects that it must not be judged by."""
-        return {} if self.name == "identity" else dict.fromkeys(self.training.subjects, "train")
+    def role(self, case: Case) -> str:
+        """What a study is to it: "train" where it must not be judged by it, else "unseen"."""
+        learnt_from = () if self.name == "identity" else self.training.subjects
+        return unseen.role({"training_data": [{"subject": name, "role": "train"} for name in learnt_from]}, case)
 
     def synthesize(self, pair: Pair) -> tuple[NDArray[np.int16], dict[str, Any]]:
         """Synthetic volume of a pair's source, int16 (k, j, i) in the engine's units; background stays 0."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from mrsynth_training.config import Config
 from mrsynth_training.neighbours import middle, neighbours
 from mrsynth_training.slices import SAMPLERS, EpochSampler, GroupSampler, SliceStore
 from mrsynth_training.store_files import LESION
+
+Sampler: TypeAlias = GroupSampler | EpochSampler
 
 
 def exchange(images: Tensor) -> Tensor:
@@ -55,21 +59,23 @@ class Batches:
     store : SliceStore
     config : Config
     generator : torch.Generator
-        Its state, and `sampler`'s, are saved with the run.
+        Its state, and the samplers', are saved with the run.
     """
 
     def __init__(self, store: SliceStore, config: Config, generator: torch.Generator) -> None:
         self.store = store
         self.config = config
         self.generator = generator
-        self.sampler: GroupSampler | EpochSampler = SAMPLERS[config.sampling](store, generator)
+        self.sampler: Sampler = SAMPLERS[config.sampling](store, generator)
+        # One for each contrast of an unpaired experiment, so that an epoch shows every slice of both.
+        self.sampler_t2 = self.sampler if config.pairing == "paired" else SAMPLERS[config.sampling](store, generator)
         self.neighbours = neighbours(store.rows, config.slab)
 
     def draw(self) -> Batch:
         """The next batch, on the CPU; in an unpaired experiment T1 and T2 are of different slices."""
-        t1, t2, mask = self._pairs()
+        t1, t2, mask = self._pairs(self.sampler)
         if self.config.pairing == "unpaired":
-            t2 = self._pairs()[1]
+            t2 = self._pairs(self.sampler_t2)[1]
         clean = torch.cat([t1, t2])
         masks = None if mask is None else torch.cat([mask, mask])
         if self.config.augmentation == "none":
@@ -78,9 +84,19 @@ class Batches:
         sources = augment.degrade(other, self.generator)
         return Batch(sources, augment.soften_targets(middle(clean), self.generator), masks)
 
-    def _pairs(self) -> tuple[Tensor, Tensor, Tensor | None]:
+    def state_dict(self) -> dict[str, Any]:
+        """The samplers' states."""
+        return {"sampler": self.sampler.state_dict(), "sampler_t2": self.sampler_t2.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave; where a run was saved with one sampler, T2 begins an epoch."""
+        self.sampler.load_state_dict(state["sampler"])
+        if "sampler_t2" in state:
+            self.sampler_t2.load_state_dict(state["sampler_t2"])
+
+    def _pairs(self, sampler: Sampler) -> tuple[Tensor, Tensor, Tensor | None]:
         """Slabs of T1 and of T2 (B,D,S,S), and the mask (B,1,S,S) of the slices in their middle."""
-        indices = self.sampler.draw(self.config.batch_size).numpy()
+        indices = sampler.draw(self.config.batch_size).numpy()
         count, depth = len(indices), self.neighbours.shape[1]
         images = self.store.images(self.neighbours[indices].ravel())
         channels = [images.view(count, depth, 2, *images.shape[2:]).transpose(1, 2).flatten(1, 2)]

@@ -22,7 +22,7 @@ from mrsynth_training.calibration_scores import ause, coverage, spearman
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import load_pair
 from mrsynth_training.preparation import find_cases
-from mrsynth_training.unseen import trained_on
+from mrsynth_training.unseen import role
 from MRSynthLib.engine import checkpoint, reliability
 from MRSynthLib.engine.intensity import SCALE
 from MRSynthLib.engine.reliability_features import NAMES
@@ -50,7 +50,7 @@ def collect(
     Parameters
     ----------
     models : sequence of str
-        Paths or installed names. The first that has not seen a subject is taken for it.
+        Paths or installed names. The first that has not seen a patient is taken for the studies.
     data : Path
         Folder with one sub-folder per subject, as `prepare` takes it.
     folder : Path
@@ -70,7 +70,7 @@ def collect(
     for case in find_cases(data):
         if subjects and case.subject not in subjects:
             continue
-        unseen = [one for one in synthesizers if case.subject not in trained_on(one.checkpoint.card)]
+        unseen = [one for one in synthesizers if role(one.checkpoint.card, case) != "train"]
         if not unseen:
             if subjects:
                 seen = f"every checkpoint was trained on {case.subject}"

@@ -37,6 +37,8 @@ def add(commands: Any) -> None:
 def _calibrate(options: argparse.Namespace) -> int:
     from mrsynth_training import calibration, calibration_data
 
+    target = options.output or options.into
+    shared.check_outputs(options.report, target if options.into else None)
     if options.models:
         if options.data is None:
             raise TrainingError("--models without --data", "the folder of the studies", "Give --data")
@@ -56,5 +58,5 @@ def _calibrate(options: argparse.Namespace) -> int:
     if options.report:
         calibration.write_report(rows, options.report)
     if options.into:
-        print(f"{calibration.write_card(options.into, tables, rows, options.output or options.into)}: calibrated")
+        print(f"{calibration.write_card(options.into, tables, rows, target)}: calibrated")
     return 0

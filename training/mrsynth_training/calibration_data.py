@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrsynth_training import unseen
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair
 from mrsynth_training.preparation import Case
@@ -91,10 +92,10 @@ def residuals(
     Raises
     ------
     TrainingError
-        If the subject was trained on.
+        If the patient was trained on.
     """
     card = synthesizer.checkpoint.card
-    role = {entry["subject"]: entry["role"] for entry in card["training_data"]}.get(case.subject, "unseen")
+    role = unseen.role(card, case)
     if role == "train":
         raise TrainingError(
             f"{synthesizer.checkpoint.name} was trained on {case.subject}",

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mrsynth_training import unseen
+from mrsynth_training.cohort import Case
 from mrsynth_training.pairs import Pair
 from MRSynthLib.engine import checkpoint, model_folders
 from MRSynthLib.engine.synthesis import Synthesizer, other
@@ -24,8 +26,8 @@ class Candidate(Protocol):
     def about(self) -> dict[str, Any]:
         """What the results say of it: its name, and what tells it from others of that name."""
 
-    def roles(self) -> dict[str, str]:
-        """Role of each subject that it knows: "train", "validation" or "test"."""
+    def role(self, case: Case) -> str:
+        """What a study is to it: "train", "validation", "test" or "unseen"; see `unseen.role`."""
 
     def synthesize(self, pair: Pair) -> tuple[NDArray[np.int16], dict[str, Any]]:
         """The target contrast on the source's grid, 1000 is 1.0; and notes for the results."""
@@ -62,10 +64,13 @@ class Network:
             "precision": engine.device.precision,
         }
 
-    def roles(self) -> dict[str, str]:
+    def role(self, case: Case) -> str:
         """By the card."""
-        card = _engine(self.model, self.device).checkpoint.card
-        return {entry["subject"]: entry["role"] for entry in card["training_data"]}
+        return unseen.role(_engine(self.model, self.device).checkpoint.card, case)
+
+    def training_studies(self) -> set[str]:
+        """By the card."""
+        return unseen.training_studies(_engine(self.model, self.device).checkpoint.card)
 
     def synthesize(self, pair: Pair) -> tuple[NDArray[np.int16], dict[str, Any]]:
         """See `Candidate`; the notes are seconds and warnings."""

@@ -177,17 +177,18 @@ def _screening(options: argparse.Namespace) -> int:
     from mrsynth_training import screening_study
     from MRSynthLib.engine.writing import write_aside
 
+    shared.check_outputs(options.output, options.fit)
     results, model = screening_study.study(
         options.data,
         phantoms=options.phantoms,
         others=options.others,
         report=shared.to_stderr,
     )
+    print(screening_study.table(results["summary"]), flush=True)
     for path, document in ((options.output, results), (options.fit, model.document())):
         if path is not None:
             with write_aside(path) as aside:
                 aside.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(screening_study.table(results["summary"]))
     return 0
 
 

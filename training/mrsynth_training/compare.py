@@ -49,8 +49,8 @@ def compare(
 ) -> dict[str, Any]:
     """Score checkpoints and baselines, and test the first checkpoint against each of the others.
 
-    The baselines are fitted to those subjects of `data` that the first checkpoint was trained on. Only subjects that
-    no candidate was trained on are compared.
+    The baselines are fitted to those subjects of `data` that the first checkpoint was trained on. Only subjects whose
+    patient no candidate was trained on are compared.
 
     Returns
     -------
@@ -68,8 +68,8 @@ def compare(
         raise TrainingError(f"checkpoints named {', '.join(names)}", "different names", "Give names as NAME=PATH")
     candidates: list[Candidate] = list(networks)
     if with_baselines:
-        roles = networks[0].roles()
-        trained = [case for case in find_cases(data) if roles.get(case.subject) == "train"]
+        studies = networks[0].training_studies()
+        trained = [case for case in find_cases(data) if case.subject in studies]
         if not trained:
             raise TrainingError(
                 f"{networks[0].name} was trained on none of the subjects in {data}",
@@ -94,8 +94,7 @@ def compare(
 
 def _unseen(candidates: Sequence[Candidate], data: Path, subjects: Sequence[str]) -> list[str]:
     cases = evaluation.chosen(find_cases(data), subjects)
-    seen = {s for candidate in candidates for s, role in candidate.roles().items() if role == "train"}
-    left = [case.subject for case in cases if case.subject not in seen]
+    left = [case.subject for case in cases if all(candidate.role(case) != "train" for candidate in candidates)]
     if not left:
         raise TrainingError(
             "every subject was in some candidate's training data",

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -34,6 +35,14 @@ INTEGERS = (
     *("checkpoint_every", "validate_every", "validation_slices"),
 )
 NUMBERS = ("learning_rate", "ema_decay", "constant_fraction", "epochs", "inserted_lesions")
+OPTIONAL = ("steps", "epochs")  # that may be null
+POSITIVE = ("learning_rate", "epochs")
+LEAST = {
+    **dict.fromkeys(("seed", "warmup_steps", "pool_size", "validation_slices"), 0),
+    **dict.fromkeys(("discriminator_filters", "batch_size", "steps", "checkpoint_every", "validate_every"), 1),
+}
+SHARES = ("ema_decay", "constant_fraction", "inserted_lesions")  # 0 to 1
+LARGEST_SEED = 2**32 - 1  # of numpy's generators
 
 
 @dataclass(frozen=True)
@@ -133,16 +142,31 @@ class Config:
             raise _bad(f"steps is {self.steps} and epochs is {self.epochs}", "exactly one of the two")
         if self.crop <= 0 or self.crop % 16:
             raise _bad(f"crop is {self.crop}", "a positive multiple of 16")
-        if not 0 <= self.inserted_lesions <= 1:
-            raise _bad(f"inserted_lesions is {self.inserted_lesions:g}", "a share of the slices, 0 to 1")
-        for term in fields(self.losses):
-            if getattr(self.losses, term.name).weight < 0:
-                raise _bad(f"losses.{term.name}.weight is negative", "0 or more")
+        self._check_ranges()
         if self.depth % 2 == 0:
             raise _bad(
                 f"generator.arguments.in_channels is {self.depth}", "an odd number: as many slices on both sides"
             )
         self._check_framework()
+
+    def _check_ranges(self) -> None:
+        for name in POSITIVE:
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise _bad(f"{name} is {value:g}", "above 0")
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise _bad(f"{name} is {value}", f"{least} or more")
+        for name in SHARES:
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise _bad(f"{name} is {value:g}", "0 to 1")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise _bad(f"betas is {list(self.betas)}", "two numbers of 0 or more, below 1")
+        if self.seed > LARGEST_SEED:
+            raise _bad(f"seed is {self.seed}", f"at most {LARGEST_SEED}")
+        for term in fields(self.losses):
+            for key, value in asdict(getattr(self.losses, term.name)).items():
+                if value < 0:
+                    raise _bad(f"losses.{term.name}.{key} is negative", "0 or more")
 
     def _check_framework(self) -> None:
         """Refuse terms that the framework cannot compute, and an objective that could not work."""
@@ -223,7 +247,7 @@ def load(path: str | Path) -> Config:
 def from_dict(content: Any) -> Config:
     """Build a validated `Config` from nested dictionaries as YAML gives them."""
     values = dict(_known(content, Config, "the experiment"))
-    if "name" not in values:
+    if not values.get("name"):
         raise _bad("the experiment has no name", "a key 'name'")
     values["generator"] = _generator(values.get("generator", {}))
     terms = _known(values.get("losses", {}), Losses, "losses")
@@ -233,25 +257,34 @@ def from_dict(content: Any) -> Config:
         if not isinstance(betas, list | tuple) or len(betas) != 2:
             raise _bad(f"betas is {betas!r}", "two numbers")
         values["betas"] = tuple(_number("betas", beta) for beta in betas)
-    for key in values.keys() & set(NUMBERS):
-        values[key] = None if values[key] is None else _number(key, values[key])
-    for key in values.keys() & set(INTEGERS):
-        values[key] = None if values[key] is None else _integer(key, values[key])
+    for kind, keys in ((_number, NUMBERS), (_integer, INTEGERS)):
+        for key in values.keys() & set(keys):
+            if not (values[key] is None and key in OPTIONAL):
+                values[key] = kind(key, values[key])
     if not isinstance(values.get("deep_supervision", False), bool):
         raise _bad(f"deep_supervision is {values['deep_supervision']!r}", "true or false")
     return Config(**values)
 
 
 def _generator(content: Any) -> Generator:
-    """A generator of the engine whose arguments its constructor takes."""
-    from MRSynthLib.engine.generators import GENERATORS  # imports torch
+    """A generator of the engine that can be built with its arguments."""
+    import torch  # here, as it takes seconds
+
+    from MRSynthLib.engine.generators import GENERATORS, build
 
     generator = Generator(**_known(content, Generator, "generator"))
-    if generator.name not in GENERATORS:
+    if not isinstance(generator.name, str) or generator.name not in GENERATORS:
         near = _nearest(generator.name, GENERATORS)
         raise _bad(f"generator.name is {generator.name!r}", f"one of {', '.join(GENERATORS)}{near}")
     names = list(inspect.signature(GENERATORS[generator.name]).parameters)
     _only(generator.arguments, names, "generator.arguments")
+    try:
+        with torch.device("meta"):  # shapes only
+            built = build(generator.name, generator.arguments)
+        if not all(parameter.numel() for parameter in built.parameters()):
+            raise ValueError("a layer without channels")
+    except (ValueError, RuntimeError) as error:  # the latter from torch
+        raise _bad(f"generator.arguments do not fit {generator.name} ({error})", "what the README lists") from error
     return generator
 
 
@@ -263,9 +296,12 @@ def _term(name: str, content: Mapping[str, Any]) -> Term:
 def _number(key: str, value: Any) -> float:
     """A finite number; YAML 1.1 reads 2e-4 as a string."""
     try:
-        return float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError) as error:
         raise _bad(f"{key} is {value!r}", "a number") from error
+    if not math.isfinite(number):
+        raise _bad(f"{key} is {value!r}", "a finite number")
+    return number
 
 
 def _integer(key: str, value: Any) -> int:

@@ -26,7 +26,7 @@ from MRSynthLib.engine.writing import write_aside
 
 Entry = dict[str, Any]
 
-ROLES = ("test", "validation", "unseen", "train")  # of interest first; "unseen": the card does not know the subject
+ROLES = ("test", "validation", "unseen", "train")  # of interest first; "unseen": the card does not know the patient
 SHOWN = {
     "paper psnr": ("paper", "psnr", ".2f"),
     "paper ssim": ("paper", "ssim", ".3f"),
@@ -77,7 +77,7 @@ def evaluate(
     list of dict
         One per candidate, ready for JSON: protocol_version, commit, checkpoint, summary {role: {direction: {protocol:
         {score: mean, median, q1, q3, subjects}}}}, subjects (one entry per subject and direction), failures {"subject
-        from contrast": why}. Subjects that a candidate was trained on are never averaged with others.
+        from contrast": why}. Subjects whose patient a candidate was trained on are never averaged with others.
 
     Raises
     ------
@@ -147,12 +147,11 @@ def _examined(
         for index, candidate in enumerate(candidates):
             file = kept[index] / f"{case.subject}_{direction}.json" if kept[index] else None  # type: ignore[operator]
             entry = _read(file, protocols)
-            if entry is None:
-                entry = {
-                    "subject": case.subject,
-                    "role": candidate.roles().get(case.subject, "unseen"),
-                    "direction": direction,
-                }
+            role = candidate.role(case)
+            if entry is not None:
+                entry["role"] = role
+            else:
+                entry = {"subject": case.subject, "role": role, "direction": direction}
                 try:
                     pair = pair or load_pair(case, contrast)
                     entry |= _scored(candidate, pair, protocols)

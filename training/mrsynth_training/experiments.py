@@ -19,7 +19,7 @@ from mrsynth_training.artefacts import PLANES
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.pairs import Pair, load_pair
 from mrsynth_training.preparation import find_cases
-from mrsynth_training.unseen import trained_on, unseen
+from mrsynth_training.unseen import training_studies, unseen
 from mrsynth_training.variants import VARIANTS, Run
 from MRSynthLib.engine import intensity
 from MRSynthLib.engine.errors import MRSynthError
@@ -44,7 +44,7 @@ def compare(
     Parameters
     ----------
     models : sequence of str
-        Checkpoints, each of which is asked about the subjects only that its card does not name as trained on.
+        Checkpoints, each of which is asked about the patients only that its card does not name as trained on.
     data : Path
         Folder with one sub-folder per subject, as `prepare` takes it.
     variants : sequence of str
@@ -77,7 +77,7 @@ def compare(
                 pair = load_pair(case, contrast)
                 begin = time.perf_counter()
                 plain = synthesizer.synthesize(pair.source, other(contrast), source=contrast, force=True).volume.voxels
-                run = Run(synthesizer, pair, plain, cases, tuple(sorted(trained_on(card))), like or {})
+                run = Run(synthesizer, pair, plain, cases, tuple(sorted(training_studies(card))), like or {})
                 about = {"subject": case.subject, "direction": pair.direction, "model": synthesizer.checkpoint.name}
                 made: list[Row] = [_scored("plain", pair, plain, time.perf_counter() - begin)]
                 made += [row for row in (_variant(name, run) for name in variants) if row is not None]

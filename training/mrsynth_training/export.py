@@ -110,7 +110,7 @@ def export(
         card |= {"directions": list(directions), "contrasts": directions[0].split("_to_")}
     card["metrics"] = read_metrics(metrics, weights) if metrics else {}
     if cross_validation:
-        card["metrics"]["cross_validation"] = read_cross_validation(cross_validation)
+        card["metrics"] = _joined(card["metrics"], read_cross_validation(cross_validation))
     if gate:
         card["metrics"] |= gates.check(gate, weights)
     return checkpoint.save(generator, card, output), warnings
@@ -132,7 +132,7 @@ def _averaged(states: Sequence[dict[str, Any]], direction: str | None) -> tuple[
 
 def _card(state: dict[str, Any], name: str, licence: str | None, known_failures: Sequence[str]) -> checkpoint.Card:
     config, subjects = state["config"], state["store"]["subjects"]
-    data = [{key: subject[key] for key in ("subject", "source", "licence", "role")} for subject in subjects]
+    data = [{key: subject[key] for key in ("subject", "patient", "source", "licence", "role")} for subject in subjects]
     trained = [entry for entry in data if entry["role"] == "train"]
     few = (
         f"Trained on only {len(trained)} studies from {len({s['group'] for s in subjects if s['role'] == 'train'})} "
@@ -226,22 +226,48 @@ def read_metrics(path: Path, weights_sha256: str) -> dict[str, Any]:
 def read_cross_validation(paths: Sequence[Path]) -> dict[str, Any]:
     """Means over the studies that each of several checkpoints was scored on without having seen them.
 
+    Returns
+    -------
+    dict
+        For the card's metrics: protocol_version, cross_validation.
+
     Raises
     ------
     TrainingError
-        If a file is not from `evaluate`, or a study was trained on, or scored twice.
+        If a file is not from `evaluate`, or a study was trained on, or scored twice; or the files are of different
+        versions of the protocol.
     """
-    entries = [{**entry, "role": "validation"} for path in paths for entry in _unseen(path)]
+    folds = [_unseen(path) for path in paths]
+    versions = {version for version, _ in folds}
+    if len(versions) > 1:
+        raise _mixed(versions)
+    entries = [{**entry, "role": "validation"} for _, fold in folds for entry in fold]
     scored = [(entry["subject"], entry["direction"]) for entry in entries]
     twice = sorted({subject for subject, direction in scored if scored.count((subject, direction)) > 1})
     if twice:
         raise TrainingError(f"{', '.join(twice)} scored twice", "each study once", "Give one file per fold")
-    return _means(summarize(entries)["validation"])
+    return {"protocol_version": versions.pop(), "cross_validation": _means(summarize(entries)["validation"])}
 
 
-def _unseen(path: Path) -> list[dict[str, Any]]:
+def _joined(metrics: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Two parts of a card's metrics, which have one protocol version."""
+    versions = {part["protocol_version"] for part in (metrics, others) if part}
+    if len(versions) > 1:
+        raise _mixed(versions)
+    return metrics | others
+
+
+def _mixed(versions: set[int]) -> TrainingError:
+    return TrainingError(
+        f"scores of protocol versions {' and '.join(map(str, sorted(versions)))}", "one version", "Evaluate all again"
+    )
+
+
+def _unseen(path: Path) -> tuple[int, list[dict[str, Any]]]:
+    """Version of the protocol, and the studies that were scored."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["subjects"]
+        results = json.loads(path.read_text(encoding="utf-8"))
+        version, entries = int(results["protocol_version"]), results["subjects"]
         trained = sorted({entry["subject"] for entry in entries if entry["role"] == "train"})
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
@@ -251,7 +277,7 @@ def _unseen(path: Path) -> list[dict[str, Any]]:
             "studies that it has not seen",
             "Evaluate those only (--subjects)",
         )
-    return [entry for entry in entries if "scores" in entry]
+    return version, [entry for entry in entries if "scores" in entry]
 
 
 def _unreadable(path: Path, error: Exception) -> TrainingError:

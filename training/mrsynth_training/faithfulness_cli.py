@@ -53,10 +53,11 @@ def _lesions(options: argparse.Namespace) -> int:
     from mrsynth_training import evaluation, lesions
     from MRSynthLib.engine.synthesis import Synthesizer
 
+    shared.check_outputs(options.output)
     results = lesions.bench(Synthesizer(options.model, options.device, "fp32"), **_settings(options))
+    print(lesions.table(results), flush=True)
     if options.output:
         evaluation.write(results, options.output)
-    print(lesions.table(results))
     return TrainingError.exit_code if results["failures"] else 0
 
 
@@ -66,12 +67,13 @@ def _attack(options: argparse.Namespace) -> int:
 
     if options.picture and options.phantoms < 1:
         raise TrainingError("--picture without a phantom", "--phantoms 1 or more", "Only computed heads are drawn")
+    shared.check_outputs(options.output, options.picture)
     results, panels = attack_bench.bench(Synthesizer(options.model, options.device, "fp32"), **_settings(options))
+    print(attack_bench.table(results), flush=True)
     if options.output:
         evaluation.write(results, options.output)
     if options.picture:
         attack_bench.picture(panels, options.picture)
-    print(attack_bench.table(results))
     return 0
 
 
@@ -81,8 +83,14 @@ def _experiments(options: argparse.Namespace) -> int:
     like = dict(pair.split("=", 1) for pair in options.like if "=" in pair)
     if len(like) < len(options.like):
         options.parser.error("--like takes SUBJECT=REFERENCE")
+    if options.residuals and (options.models or options.data):
+        options.parser.error("give --models and --data, or --residuals")
+    shared.check_outputs(options.output)
     if options.residuals:
-        print(site_contrast.table(site_contrast.compare(options.residuals, like)))
+        rows = site_contrast.compare(options.residuals, like, options.subjects)
+        print(site_contrast.table(rows), flush=True)
+        if options.output:
+            evaluation.write({"kind": "references", "rows": rows}, options.output)
         return 0
     if not options.models or not options.data:
         options.parser.error("give --models and --data, or --residuals")
@@ -95,7 +103,7 @@ def _experiments(options: argparse.Namespace) -> int:
         device=options.device,
         report=shared.to_stderr,
     )
+    print(experiments.table(results), flush=True)
     if options.output:
         evaluation.write(results, options.output)
-    print(experiments.table(results))
     return 0

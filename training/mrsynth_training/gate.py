@@ -45,6 +45,10 @@ class Limit:
         """The limit in words."""
         return f"at least {self.at_least:g}" if math.isfinite(self.at_least) else f"at most {self.at_most:g}"
 
+    def excess(self, seen: float) -> float:
+        """How far a value is outside the limit, above 0, or inside it; what is not finite is infinitely far outside."""
+        return max(self.at_least - seen, seen - self.at_most) if math.isfinite(seen) else math.inf
+
 
 ARTEFACTS = (
     Limit("gain_over_source", "hands the source through", at_least=1.0),
@@ -80,18 +84,25 @@ class Finding:
 
 
 def judged(documents: Sequence[dict[str, Any]]) -> list[Finding]:
-    """Hold what `evaluate` and `lesions` wrote to the limits; what they do not tell is not passed.
+    """Hold what `evaluate` and `lesions` wrote to the limits, each by itself; what none of them tells is not passed.
 
     Parameters
     ----------
     documents : sequence of dict
         As they were written.
+
+    Returns
+    -------
+    list of Finding
+        Of a measure that several documents tell, the worst that was seen.
     """
-    seen: dict[tuple[str, str], float] = {}
+    seen: dict[tuple[str, str], list[float]] = {}
     for document in documents:
-        seen |= _of_lesions(document) if document.get("kind") == "lesions" else _of_scores(document)
+        found = _of_lesions(document) if document.get("kind") == "lesions" else _of_scores(document)
+        for key, value in found.items():
+            seen.setdefault(key, []).append(value)
     return [
-        _finding(limit, direction, seen.get((limit.measure, direction)))
+        _finding(limit, direction, seen.get((limit.measure, direction), []))
         for limit in (*ARTEFACTS, *LESIONS)
         for direction in DIRECTIONS
         # Air is not to be seen in every volume; without it there is nothing to leak into.
@@ -99,9 +110,10 @@ def judged(documents: Sequence[dict[str, Any]]) -> list[Finding]:
     ]
 
 
-def _finding(limit: Limit, direction: str, seen: float | None) -> Finding:
-    passed = seen is not None and math.isfinite(seen) and limit.at_least <= seen <= limit.at_most
-    return Finding(limit.measure, direction, seen, limit.allowed, passed, limit.meaning)
+def _finding(limit: Limit, direction: str, values: Sequence[float]) -> Finding:
+    worst = max(values, key=limit.excess, default=None)
+    passed = worst is not None and limit.excess(worst) <= 0
+    return Finding(limit.measure, direction, worst, limit.allowed, passed, limit.meaning)
 
 
 def _of_scores(document: dict[str, Any]) -> dict[tuple[str, str], float]:

@@ -73,6 +73,16 @@ class TrainingFabric(Fabric):
             module = faster(module)
         return super().setup(module, *optimizers, **options)
 
+    def precision_state(self) -> dict[str, Any]:
+        """What an exact resume needs of the precision: in 16-mixed the loss scale; else nothing."""
+        state: dict[str, Any] = self._precision.state_dict()
+        return state
+
+    def load_precision_state(self, state: dict[str, Any] | None) -> None:
+        """Restore what `precision_state` gave; of an earlier run, which did not save it, the scale begins anew."""
+        if state:
+            self._precision.load_state_dict(state)
+
     def check_compiled(self, images: Tensor) -> list[str]:
         """Run every compiled module beside its uncompiled copy on images (N,1,S,S), forwards and backwards.
 

@@ -235,7 +235,7 @@ class Run:
         if picture is not None:
             teller.picture("validation/t1_made_t2_made", picture, self.step)
         parts = "  ".join(f"{name} {score:.3f}" for name, score in self.scores.items())
-        teller.say(f"validation at step {self.step}: {parts or 'no validation subjects'}")
+        teller.say(f"validation at step {self.step}: {parts or 'no subject, or no slice wanted'}")
         psnr = [self.scores[name] for name in ("psnr/t1_to_t2", "psnr/t2_to_t1") if name in self.scores]
         if psnr and (self.best is None or sum(psnr) / len(psnr) > self.best):
             self.best = sum(psnr) / len(psnr)
@@ -272,7 +272,8 @@ class Run:
             "store": self.store.meta,
             "draws": self.batches.generator.get_state(),
             "torch_random": torch.get_rng_state(),
-            "sampler": self.batches.sampler.state_dict(),
+            "precision": self.fabric.precision_state(),
+            **self.batches.state_dict(),
             **self.framework.state_dict(),
         }
 
@@ -296,7 +297,8 @@ class Run:
         if by_rank and len(by_rank) == self.fabric.world_size:
             state["pools"] = by_rank[self.fabric.global_rank]
         self.framework.load_state_dict(state)
-        self.batches.sampler.load_state_dict(state["sampler"])
+        self.fabric.load_precision_state(state.get("precision"))
+        self.batches.load_state_dict(state)
         self.batches.generator.set_state(state["draws"])
         torch.set_rng_state(state["torch_random"])
         self.step, self.seconds, self.scores = state["step"], state["seconds"], state["scores"]

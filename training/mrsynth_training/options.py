@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
 from mrsynth_training.protocols import PROTOCOLS
+from MRSynthLib.engine.errors import OutputError
+from MRSynthLib.engine.writing import write_aside
 
 
 def model(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +58,24 @@ def trials(parser: argparse.ArgumentParser, phantoms: int) -> None:
     studies(parser, required=False, note="; those trained on are left out")
     device(parser)
     output(parser)
+
+
+class _Tried(Exception):
+    """A file could be written."""
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Refuse files that could not be written, before there is anything to lose.
+
+    Raises
+    ------
+    OutputError
+    """
+    for path in filter(None, paths):
+        if path.is_dir():
+            raise OutputError("output-not-writable", f"'{path}' is a folder.", "a file to write.")
+        with contextlib.suppress(_Tried), write_aside(path):
+            raise _Tried
 
 
 def to_stderr(line: str) -> None:

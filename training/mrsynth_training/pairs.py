@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.preparation import Case
-from mrsynth_training.registration import brain_of_head, core_of_brain, register_rigid
+from mrsynth_training.registration import brain_in_head, register_rigid
 from MRSynthLib.engine import intensity, screening
 from MRSynthLib.engine.files import read_volume
 from MRSynthLib.engine.volume import Volume
@@ -95,18 +95,13 @@ def load_pair(case: Case, contrast: str) -> Pair:
     t1 = source if contrast == "t1" else source.replaced(moved)
     look = screening.look(t1)
     if look.skull_stripped:
-        brain = look.foreground & (source.voxels > 0) & (moved > 0)
-    elif case.brain:
-        brain = screening.brain_mask(read_volume(case.brain), source)
+        brain = tissue = look.foreground & (source.voxels > 0) & (moved > 0) & covered
     else:
-        brain = brain_of_head(t1)
-    brain = brain & covered
+        brain, tissue = brain_in_head(t1, read_volume(case.brain) if case.brain else None, covered)
     if not brain.any():
         raise TrainingError(
             f"{case.subject}: T1 and T2 have no brain in common", "two contrasts of one brain", "Check the files"
         )
-    # As in `prepare`: the rim of a registered mask reaches into fat, which is brighter than brain.
-    tissue = brain if look.skull_stripped or case.brain else core_of_brain(brain, t1)
     lesion, regions = _disease(case, source, brain)
     return Pair(
         subject=case.subject,

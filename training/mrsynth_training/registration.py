@@ -118,6 +118,30 @@ def brain_of_head(head: Volume) -> np.ndarray:
     return brain
 
 
+def brain_in_head(head: Volume, own: Volume | None, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Brain of a whole head, and what of it tells the intensity scale.
+
+    Parameters
+    ----------
+    head : Volume
+        The T1, with the skull.
+    own : Volume or None
+        The brain mask that came with the subject: it is exact, and all of it counts. Without one the template's is
+        registered, of which the core counts.
+    covered : ndarray of bool, shape (k, j, i)
+        Where both contrasts were measured.
+
+    Returns
+    -------
+    brain, tissue : ndarray of bool, shape (k, j, i)
+    """
+    if own is not None:
+        brain = screening.brain_mask(own, head) & covered
+        return brain, brain
+    brain = brain_of_head(head) & covered
+    return brain, core_of_brain(brain, head)
+
+
 def core_of_brain(brain: np.ndarray, head: Volume) -> np.ndarray:
     """Brain mask without its outermost 3 mm, where a registered mask lets in orbital fat, brighter than any brain."""
     return sitk.GetArrayFromImage(_widened(to_image(head.replaced(brain)), -RIM)) > 0

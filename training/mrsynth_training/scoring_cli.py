@@ -8,6 +8,7 @@ from typing import Any
 
 from mrsynth_training import options as shared
 from mrsynth_training.errors import TrainingError
+from MRSynthLib.engine.writing import write_aside, write_error
 
 
 def add(commands: Any) -> None:
@@ -36,6 +37,7 @@ def add(commands: Any) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from mrsynth_training import candidates, evaluation
 
+    shared.check_outputs(options.output)
     results = evaluation.evaluate(
         [candidates.network(options.model, options.device)],
         options.data,
@@ -44,15 +46,21 @@ def _evaluate(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         report=shared.to_stderr,
     )[0]
+    print(evaluation.table(results), flush=True)
     if options.output:
         evaluation.write(results, options.output)
-    print(evaluation.table(results))
     return TrainingError.exit_code if results["failures"] else 0
 
 
 def _compare(options: argparse.Namespace) -> int:
     from mrsynth_training import candidates, compare, evaluation
 
+    written = [options.output / name for name in ("compare.json", "compare.md")]
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(options.output, error) from error
+    shared.check_outputs(*written)
     named = [model.rpartition("=") for model in options.models]
     comparison = compare.compare(
         [candidates.network(model, options.device, name or None) for name, _, model in named],
@@ -63,10 +71,10 @@ def _compare(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         report=shared.to_stderr,
     )
-    options.output.mkdir(parents=True, exist_ok=True)
-    evaluation.write(comparison, options.output / "compare.json")
     text = compare.markdown(comparison)
-    (options.output / "compare.md").write_text(text, encoding="utf-8")
-    print(text)
+    print(text, flush=True)
+    evaluation.write(comparison, written[0])
+    with write_aside(written[1]) as aside:
+        aside.write_text(text, encoding="utf-8")
     failed = any(results["failures"] for results in comparison["results"].values())
     return TrainingError.exit_code if failed else 0

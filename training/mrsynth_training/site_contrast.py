@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mrsynth_training import calibration_data
 from mrsynth_training.calibration_data import Residuals
+from mrsynth_training.errors import TrainingError
 from MRSynthLib.engine import likeness
 from MRSynthLib.engine.reliability_features import NAMES
 from MRSynthLib.engine.scores import psnr_of
@@ -51,7 +52,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def compare(folder: Path, like: Mapping[str, str]) -> list[Row]:
+def compare(folder: Path, like: Mapping[str, str], subjects: Sequence[str] = ()) -> list[Row]:
     """Every subject with its own target as the reference, and with that of the one that `like` names.
 
     Parameters
@@ -59,7 +60,9 @@ def compare(folder: Path, like: Mapping[str, str]) -> list[Row]:
     folder : Path
         Of residuals.
     like : mapping of str
-        Subject to reference; a reference that is not in the folder is left out.
+        Subject to reference.
+    subjects : sequence of str
+        Only these; by default all.
 
     Returns
     -------
@@ -69,12 +72,17 @@ def compare(folder: Path, like: Mapping[str, str]) -> list[Row]:
     Raises
     ------
     TrainingError
-        If there are no residuals.
+        If there are no residuals, or none of a subject or reference that was named.
     """
     tables = {(table.about["subject"], table.about["contrast"]): table for table in calibration_data.read(folder)}
+    known = sorted({subject for subject, _ in tables})
+    unknown = sorted({*subjects, *like, *like.values()} - {*known})
+    if unknown:
+        raise TrainingError(f"no residuals of {', '.join(unknown)}", ", ".join(known), "Correct the names")
     return [
         _row(table, tables[reference, contrast])
         for (subject, contrast), table in tables.items()
+        if not subjects or subject in subjects
         for reference in (subject, like.get(subject, ""))
         if (reference, contrast) in tables
     ]

@@ -27,9 +27,11 @@ import yaml
 
 from mrsynth_training import baselines, evaluation, provenance
 from mrsynth_training.candidates import Candidate, Network
+from mrsynth_training.cohort import find
 from mrsynth_training.config import Config
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.export import export
+from mrsynth_training.inspection import inspect
 from mrsynth_training.loop import read_checkpoint
 from mrsynth_training.preparation import Case, find_cases, prepare
 from mrsynth_training.protocols import PROTOCOLS
@@ -126,8 +128,8 @@ def _claim(study: Study) -> None:
 
 
 def _auto_split(data: Path) -> str:
-    """The paper's split, or its shares of fewer patients; one in twenty of these to watch the training by."""
-    patients = len({case.patient for case in find_cases(data)})
+    """The paper's split, or its shares of fewer usable patients; one in twenty of these to watch the training by."""
+    patients = len({case.patient for case in inspect(find(data)).usable})
     if patients >= sum(PAPER):
         return "paper"
     test = max(1, round(patients * PAPER[1] / sum(PAPER)))

@@ -11,7 +11,7 @@ import numpy as np
 from mrsynth_training import sources
 from mrsynth_training.cohort import Case
 from mrsynth_training.errors import TrainingError
-from mrsynth_training.registration import brain_of_head, core_of_brain, register_rigid
+from mrsynth_training.registration import brain_in_head, register_rigid
 from mrsynth_training.store_files import BRAIN, LESION, SubjectSlices
 from MRSynthLib.engine import intensity, screening, standard_space
 from MRSynthLib.engine.preparation import sliceable
@@ -61,12 +61,10 @@ def prepare_case(
     stripped, head = look.skull_stripped, look.foreground
     if stripped:
         support = head & covered  # background is exactly 0 in both contrasts
-        brain = (t1.voxels > 0) | (t2_voxels > 0)
+        brain = tissue = ((t1.voxels > 0) | (t2_voxels > 0)) & covered
     else:
         support = covered
-        brain = screening.brain_mask(volumes["brain"], t1) if "brain" in volumes else brain_of_head(t1)
-    brain = brain & covered
-    tissue = brain if stripped else core_of_brain(brain, t1)
+        brain, tissue = brain_in_head(t1, volumes.get("brain"), covered)
     _check_brain(case, tissue, t1.voxels, t2_voxels)
     scales = [intensity.brain_scale(v, tissue) for v in (t1.voxels, t2_voxels)]
     study = _Study(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ class Validator:
     ----------
     store : SliceStore
     slices : int
-        How many slices in all, at most; 0 or no validation subjects: no scores.
+        How many slices in all, at most; of more subjects than that, one slice each of evenly spaced ones. 0 or no
+        validation subjects: no scores.
     depth : int
         Neighbouring slices that the generators are shown.
     """
@@ -35,12 +37,8 @@ class Validator:
         for index in indices:
             if store.rows[index]["brain"]:
                 subjects.setdefault(store.rows[index]["subject"], []).append(int(index))
-        each = slices // max(1, len(subjects))
-        self.chosen = {
-            name: [found[int((i + 0.5) * len(found) / each)] for i in range(each)]
-            for name, found in subjects.items()
-            if each
-        }
+        names = _spread(list(subjects), min(slices, len(subjects)))
+        self.chosen = {name: _spread(subjects[name], slices // len(names)) for name in names}
 
     @torch.no_grad()
     def __call__(
@@ -72,6 +70,11 @@ class Validator:
                 middle = len(pairs) // 2
                 rows += [pairs[middle, source], made[middle, 0]]
         return {k: float(np.mean(v)) for k, v in scores.items()}, _mosaic(rows) if rows else None
+
+
+def _spread(found: list[Any], count: int) -> list[Any]:
+    """So many of them, evenly spaced; some several times where there are fewer."""
+    return [found[int((i + 0.5) * len(found) / count)] for i in range(count)]
 
 
 def _extent(pairs: Tensor, height: int, width: int) -> Tensor:

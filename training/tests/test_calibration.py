@@ -14,9 +14,11 @@ from mrsynth_training import calibration, calibration_data, calibration_fit, cli
 from mrsynth_training.calibration_data import Residuals
 from mrsynth_training.calibration_scores import ause, conformal_quantile, coverage, sparsification, spearman
 from mrsynth_training.errors import TrainingError
+from mrsynth_training.pairs import load_pair
+from mrsynth_training.preparation import find_cases
 from MRSynthLib.engine import checkpoint, generators, reliability
 from MRSynthLib.engine.reliability_features import NAMES
-from MRSynthLib.engine.synthesis import CONTRASTS
+from MRSynthLib.engine.synthesis import CONTRASTS, Synthesizer
 
 # --- scores -----------------------------------------------------------------------------------------------
 
@@ -176,6 +178,48 @@ def test_a_map_fitted_to_the_volume_itself_sees_only_the_other_slices() -> None:
     assert changed[~half].mean() == pytest.approx(7 * expected[~half].mean(), rel=0.1)
 
 
+def test_a_patients_own_residuals_do_not_move_its_conformal_scores(
+    tables: list[Residuals], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The expected errors that a patient's scores are made with are from regressions fitted to the others alone."""
+
+    def expected(own: list[Residuals]) -> dict[str, np.ndarray]:
+        seen: dict[str, np.ndarray] = {}
+
+        def noted(given: list[Residuals], values: list[np.ndarray]) -> dict[str, float]:
+            seen.update({one.about["subject"]: value for one, value in zip(given, values, strict=True)})
+            return dict.fromkeys(reliability.TISSUES, 1.0)
+
+        monkeypatch.setattr(calibration_fit, "quantiles", noted)
+        calibration_fit.calibrate(own)
+        return seen
+
+    own = [one for one in tables if one.about["contrast"] == "t1"]
+    changed = [
+        replace(one, error=3 * one.error[::-1], reference=1 - one.reference) if one.about["patient"] == "A" else one
+        for one in own
+    ]
+    before, after = expected(own), expected(changed)
+    for subject in ("A_1", "A_2"):
+        np.testing.assert_array_equal(before[subject], after[subject])
+    assert not np.allclose(before["B"], after["B"])
+
+
+def test_quantiles_count_each_volume_the_same_and_leave_the_lesions_out() -> None:
+    """1,000 voxels of score 1 and 10 of score 2 weigh the same; what was added from a lesion weighs nothing."""
+
+    def volume(subject: str, score: float, drawn: int, added: int) -> Residuals:
+        one = table(subject, "t1", 1, count=drawn + added)
+        is_drawn = np.arange(drawn + added) < drawn
+        error = np.where(is_drawn, score, 100).astype(np.float32)
+        return replace(one, error=error, drawn=is_drawn, tissue=np.zeros(drawn + added, np.int64))
+
+    volumes = [volume("A", 1, 1000, 500), volume("B", 2, 10, 500)]
+    found = calibration_fit.quantiles(volumes, [np.ones(len(one.error), np.float32) for one in volumes], 0.6)
+    assert found[reliability.TISSUES[0]] == 2
+    assert calibration_fit.quantiles(volumes[:1], [np.ones(1500, np.float32)], 0.9)[reliability.TISSUES[0]] == 1
+
+
 def test_nothing_of_a_patient_is_used_for_that_patient(tables: list[Residuals]) -> None:
     """Visits of one patient are left out together: what one of them says changes nothing for the other."""
     rows = calibration.cross_validate(tables)
@@ -232,7 +276,7 @@ def model(tmp_path: Path) -> Path:
         "frame": "native",
         "intensity": {},
         "contrasts": ["t1", "t2"],
-        "training_data": [{"subject": "B", "source": "computed", "licence": "CC0", "role": "train"}],
+        "training_data": [{"subject": "A_1", "source": "computed", "licence": "CC0", "role": "train"}],
         "seed": 0,
         "config_sha256": "0" * 64,
         "training": {},
@@ -298,9 +342,9 @@ def test_residuals_are_made_on_unseen_subjects_only(studies: Path, model: Path, 
     told: list[str] = []
     calibration.collect([str(model)], studies, folder, candidates=True, device="cpu", report=told.append)
     made = calibration_data.read(folder)
-    assert {one.about["subject"] for one in made} == {"A_1", "A_2", "C"}  # B was trained on
-    assert len(made) == 6
-    assert len(told) == 6
+    assert {one.about["subject"] for one in made} == {"B", "C"}  # of A, the first visit was trained on
+    assert len(made) == 4
+    assert len(told) == 4
     with_lesion = [one for one in made if one.lesion.any()]
     assert {one.about["subject"] for one in with_lesion} == {"C"}
     for one in made:
@@ -313,5 +357,8 @@ def test_residuals_are_made_on_unseen_subjects_only(studies: Path, model: Path, 
         smooth = one.candidates[calibration_data.ORACLE][one.drawn]
         assert smooth.mean() == pytest.approx(one.error[one.drawn].mean(), rel=0.1)
         assert smooth.std() < one.error[one.drawn].std()
-    with pytest.raises(TrainingError, match="trained on B"):
-        calibration.collect([str(model)], studies, folder, subjects=["B"], device="cpu")
+    with pytest.raises(TrainingError, match="trained on A_2"):
+        calibration.collect([str(model)], studies, folder, subjects=["A_2"], device="cpu")
+    again = next(case for case in find_cases(studies) if case.subject == "A_2")
+    with pytest.raises(TrainingError, match="trained on A_2"):
+        calibration_data.residuals(Synthesizer(str(model), "cpu", "fp32"), again, load_pair(again, "t1"))

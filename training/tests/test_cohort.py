@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrsynth_training import inspection, splits
+from mrsynth_training import inspection, splits, unseen
 from mrsynth_training.cli import main
 from mrsynth_training.cohort import Case, find, find_cases
 from mrsynth_training.errors import TrainingError
@@ -230,6 +230,50 @@ def test_visits_of_a_patient_stay_together_and_count_once():
     taken = [s for role in splits.ROLES for studies in getattr(split, role).values() for s in studies]
     assert sorted(taken) == ["A-0", "B-0", "C-0", "D-0"]
     assert split.role("A-1") is None and split.unused["A"] == ["A-1"]
+
+
+BRATS_VISITS = tuple(f"BraTS-GLI-{p:05d}-{v:03d}" for p in range(8) for v in (0, 1))
+PLAIN_VISITS = tuple(f"{p}_{v}" for p in "ABCDEFGH" for v in (1, 2))
+ODD_VISITS = tuple(f"{p}-{v}" for p in "ABCDEFGH" for v in ("first", "later"))  # whose names do not tell the patient
+
+
+@pytest.mark.parametrize(
+    ("names", "patient", "told_by"),
+    [
+        (BRATS_VISITS, lambda name: name[:15], "names"),
+        (PLAIN_VISITS, lambda name: name[0], "names"),
+        (ODD_VISITS, lambda name: name[0], "split"),
+        (ODD_VISITS, lambda name: name[0], "patient"),
+    ],
+)
+def test_another_visit_of_a_training_patient_is_not_unseen(names, patient, told_by):
+    cohort = cases(*names, patient=patient)
+    split = splits.draw(cohort, "5+2+1", 1)  # first visits
+    data = []
+    for case in cohort:
+        if split.role(case.subject):
+            of_patient = {"patient": case.patient} if told_by == "patient" else {}
+            data.append({"subject": case.subject, "role": split.role(case.subject), **of_patient})
+    card = {"training_data": data, "split": split.as_dict() if told_by == "split" else None}
+    roles = {case.subject: unseen.role(card, case) for case in cohort}
+    expected = {}
+    for case in cohort:
+        of_patient = next(role for role in splits.ROLES if case.patient in getattr(split, role))
+        later = "unseen" if of_patient == "test" else of_patient
+        expected[case.subject] = split.role(case.subject) or later
+    assert roles == expected
+    assert {role: list(roles.values()).count(role) for role in roles.values()} == {
+        "train": 10, "validation": 2, "test": 2, "unseen": 2
+    }  # fmt: skip
+    assert [case.subject for case in unseen.unseen(card, cohort)] == [s for s, role in roles.items() if role != "train"]
+    assert len(unseen.training_studies(card)) == 5
+
+
+def test_a_visit_alone_in_its_folder_is_of_the_patient_in_the_card():
+    card = {"training_data": [{"subject": "A_1", "role": "train"}, {"subject": "B_1", "role": "test"}]}
+    (alone,) = cases("A_2")  # its folder does not tell that 2 is a visit
+    assert unseen.role(card, alone) == "train"
+    assert [unseen.role(card, case) for case in cases("B_1", "C", "A_10_1")] == ["test", "unseen", "unseen"]
 
 
 def test_a_split_that_leaks_is_refused_in_all_its_forms(tmp_path):

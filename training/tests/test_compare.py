@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from mrsynth_training import baselines, compare, downstream
+from mrsynth_training import baselines, candidates, compare, downstream, evaluation
 from mrsynth_training.cli import main
 from mrsynth_training.pairs import load_pair
 from mrsynth_training.preparation import find_cases
@@ -72,10 +73,11 @@ def test_what_was_learnt_can_be_kept(training, tmp_path):
     assert baselines.read(tmp_path / "b.json") == training
 
 
-def test_baselines_are_not_judged_by_their_own_training_subjects(training):
-    roles = {baseline.name: baseline.roles() for baseline in baselines.every(training)}
-    assert roles["identity"] == {}
-    assert roles["voxel-wise regression"] == {"A_1": "train", "A_2": "train"}
+def test_baselines_are_not_judged_by_their_own_training_patients(training, cases):
+    first = dataclasses.replace(training, subjects=("A_1",))
+    roles = {b.name: {name: b.role(case) for name, case in cases.items()} for b in baselines.every(first)}
+    assert set(roles["identity"].values()) == {"unseen"}
+    assert roles["voxel-wise regression"] == {"A_1": "train", "A_2": "train", "B": "unseen", "C": "unseen"}
 
 
 def test_tissues_of_a_phantom_are_found_in_both_contrasts(cases):
@@ -136,10 +138,10 @@ def test_only_subjects_that_both_have_are_compared():
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two untrained checkpoints whose cards say that they were trained on A_1 and A_2."""
+    """Two untrained checkpoints whose cards say that they were trained on A_1, the first visit of a patient."""
     folder = tmp_path_factory.mktemp("models")
     card = dict(checkpoint.read_card(model_folders.find("mrsynth-native")))
-    data = [{"subject": name, "source": "", "licence": "", "role": "train"} for name in ("A_1", "A_2")]
+    data = [{"subject": "A_1", "source": "", "licence": "", "role": "train"}]
     arguments = {"growth": 4, "blocks": [1, 1, 1, 1]}
     for name in ("one", "two"):
         generator = generators.build("DenseUNet", arguments)
@@ -151,11 +153,12 @@ def models(tmp_path_factory):
 def test_compare_writes_means_and_tests_of_unseen_subjects(models, studies, tmp_path, capsys):
     paths = [str(models / "one.safetensors"), f"other={models / 'two.safetensors'}"]
     options = ["--data", str(studies), "-o", str(tmp_path), "--device", "cpu", "--protocols", "brain", "tissue"]
-    chosen = ["--subjects", "A_1", "B"]
+    chosen = ["--subjects", "A_1", "A_2", "B"]
     assert main(["compare", "--models", *paths, *options, *chosen]) == 0
     content = json.loads((tmp_path / "compare.json").read_text())
     assert content["candidates"] == ["one", "other", *baselines.NAMES]
-    assert content["subjects"] == ["B"]  # A_1 was trained on
+    assert content["subjects"] == ["B"]  # of A, the first visit was trained on
+    assert {entry["role"] for entry in content["results"]["one"]["subjects"]} == {"unseen"}
     others = {row["other"] for row in content["differences"]}
     assert others == {"other", *baselines.NAMES}
     assert {(row["protocol"], row["score"]) for row in content["differences"]} == {
@@ -165,6 +168,17 @@ def test_compare_writes_means_and_tests_of_unseen_subjects(models, studies, tmp_
     assert "With so few subjects (1) no difference can reach p < 0.05" in text
     assert "n = 1 subject," in text and content["commit"] in text
     assert "| one − voxel-wise regression | 1 |" in capsys.readouterr().out
+
+
+def test_another_visit_of_a_training_patient_is_scored_as_trained_on(models, studies, tmp_path):
+    model = candidates.network(str(models / "one.safetensors"), "cpu")
+    for _ in range(2):  # as scored, and as kept
+        (found,) = evaluation.evaluate(
+            [model], studies, subjects=["A_2", "B"], protocols=["brain"], cache=tmp_path, report=lambda line: None
+        )
+        assert {entry["subject"]: entry["role"] for entry in found["subjects"]} == {"A_2": "train", "B": "unseen"}
+        for file in tmp_path.rglob("A_2*.json"):
+            file.write_text(file.read_text().replace('"train"', '"unseen"'))  # as an earlier version kept it
 
 
 def test_nothing_unseen_or_nothing_to_fit_to_is_told(models, studies, tmp_path, capsys):
@@ -178,3 +192,13 @@ def test_nothing_unseen_or_nothing_to_fit_to_is_told(models, studies, tmp_path, 
     assert "mrsynth-native was trained on none" in said and "--no-baselines" in said
     assert "Expected: different names" in said
     assert not (tmp_path / "compare.json").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_scored(studies, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(compare, "compare", None)
+    (tmp_path / "file").write_text("")
+    options = ["compare", "--models", "mrsynth-native", "--data", str(studies), "-o"]
+    assert main([*options, str(tmp_path / "file" / "x")]) == 5
+    (tmp_path / "out" / "compare.md").mkdir(parents=True)
+    assert main([*options, str(tmp_path / "out")]) == 5
+    assert "compare.md' is a folder" in capsys.readouterr().err

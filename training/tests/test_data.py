@@ -94,18 +94,39 @@ def test_targets_are_the_other_contrast_of_the_same_slice(random_store, tiny):
     assert torch.equal(exchange(exchange(t1)), t1)
 
 
-def test_unpaired_batches_are_of_different_slices(random_store, tiny):
-    content = {**tiny, "augmentation": "none", "pairing": "unpaired"}
-    content["losses"] = {"cycle": {"weight": 1.0}, "adversarial": {"weight": 1.0}}
-    store = random_store
-    batch = draw(store, content)
+UNPAIRED = {
+    "augmentation": "none",
+    "pairing": "unpaired",
+    "losses": {"cycle": {"weight": 1.0}, "adversarial": {"weight": 1.0}},
+}
+
+
+def shown(store, batch):
+    """Which training slices the T1 and the T2 of a batch are, without augmentation."""
     indices = store.indices("train")
     whole = augment.crop(store.images(indices), store.boxes(indices), 32, torch.Generator(), random=False)
-    found = [
+    return [
         [int((image == whole[:, contrast : contrast + 1]).flatten(1).all(1).nonzero()[0]) for image in half]
         for contrast, half in enumerate(batch.clean.chunk(2))
     ]
-    assert found[0] != found[1]
+
+
+def test_unpaired_batches_are_of_different_slices(random_store, tiny):
+    t1, t2 = shown(random_store, draw(random_store, {**tiny, **UNPAIRED}))
+    assert t1 != t2
+
+
+def test_an_unpaired_epoch_shows_every_slice_of_both_contrasts_once(random_store, tiny):
+    setting = config.from_dict({**tiny, **UNPAIRED, "sampling": "epochs"})
+    batches = Batches(random_store, setting, torch.Generator().manual_seed(1))
+    for _ in range(2):
+        t1, t2 = ([i for part in parts for i in part] for parts in zip(*epoch(random_store, batches), strict=True))
+        assert sorted(t1) == sorted(t2) == list(range(12))
+        assert t1 != t2
+
+
+def epoch(store, batches):
+    return [shown(store, batches.draw()) for _ in range(len(store.indices("train")) // batches.config.batch_size)]
 
 
 def test_background_stays_exactly_0():
@@ -130,6 +151,16 @@ def test_only_the_source_is_shown_in_another_contrast(random_store, tiny):
     strong, contrast = (draw(random_store, {**tiny, "augmentation": kind}) for kind in ("strong", "contrast"))
     assert float((contrast.clean - strong.clean).abs().max()) < 0.03, "targets: softened, each by a gamma of its own"
     assert float((contrast.sources - strong.sources).abs().max()) > 0.03
+
+
+def test_targets_are_softened_each_by_a_gamma_of_its_own(random_store, tiny, monkeypatch):
+    monkeypatch.setattr(augment, "degrade", lambda images, generator: images)
+    batch = draw(random_store, tiny)
+    for plain, softened in zip(batch.sources, batch.clean, strict=True):
+        seen = (plain > 0.05) & (plain < 0.95)
+        gamma = softened[seen].log() / plain[seen].log()
+        assert float(gamma.std()) < 1e-3
+        assert 0.97 <= float(gamma.mean()) <= 1.03 and abs(float(gamma.mean()) - 1) > 1e-4
 
 
 def test_geometry_is_the_same_for_both_contrasts():

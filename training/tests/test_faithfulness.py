@@ -356,6 +356,21 @@ def test_what_was_not_measured_is_not_passed(pairs: list[Pair], trials: list[Tri
     assert "gain_over_source" in failed(trained, lesions_of(trials))
 
 
+def test_no_document_hides_what_another_one_tells(pairs: list[Pair], trials: list[Trial]) -> None:
+    sharp, blurred = scores_of(pairs, good), scores_of(pairs, BROKEN["sharpness"])
+    keeping, erasing = lesions_of(trials), lesions_of(trials, ill=False)
+    for documents in ((blurred, sharp, keeping), (sharp, blurred, keeping)):
+        assert "sharpness" in failed(*documents)
+    for documents in ((sharp, erasing, keeping), (sharp, keeping, erasing)):
+        assert failed(*documents) == {"response"}
+    worst = {(f.measure, f.direction): f.seen for f in gate.judged([blurred, sharp])}
+    alone = {(f.measure, f.direction): f.seen for f in gate.judged([blurred])}
+    assert worst["sharpness", "t1_to_t2"] == alone["sharpness", "t1_to_t2"]
+    nothing = json.loads(json.dumps(sharp))
+    nothing["subjects"][0]["scores"]["artefacts"]["bias"] = float("nan")
+    assert failed(nothing, sharp, keeping) == failed(sharp, nothing, keeping) == {"bias"}
+
+
 def test_the_gate_names_what_was_seen_and_what_is_allowed(
     pairs: list[Pair], trials: list[Trial], tmp_path: Path
 ) -> None:

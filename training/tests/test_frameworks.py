@@ -407,6 +407,23 @@ def test_a_checkpoint_of_one_direction_is_scored_and_shown_in_that_alone(store, 
     assert "T2w → T1w" in card_html(card)
 
 
+def test_the_card_tells_of_inserted_lesions_and_of_the_protocol_of_a_cross_validation(store, tmp_path):
+    start(experiment("self_inverse_paired", inserted_lesions=0.5), store, tmp_path / "run").save()
+    fold = tmp_path / "fold.json"
+    entry = {"subject": "Q", "role": "unseen", "direction": "t1_to_t2", "scores": {"paper": {"psnr": 20.0}}}
+    fold.write_text(json.dumps({"protocol_version": 7, "subjects": [entry]}))
+    path = tmp_path / "model.safetensors"
+    card = export(tmp_path / "run", path, name="it", cross_validation=[fold])[0].card
+    assert card["training"]["inserted_lesions"] == 0.5
+    assert card["metrics"]["protocol_version"] == 7
+    assert card["metrics"]["cross_validation"]["t1_to_t2"]["paper"] == {"psnr": 20.0, "subjects": 1}
+    scores = tmp_path / "scores.json"
+    about = {"weights_sha256": card["weights_sha256"]}
+    scores.write_text(json.dumps({"protocol_version": 1, "checkpoint": about, "summary": {}}))
+    with pytest.raises(TrainingError, match="protocol versions 1 and 7"):
+        export(tmp_path / "run", path, name="it", metrics=scores, cross_validation=[fold])
+
+
 def test_exports_name_their_direction_and_refuse_a_wrong_one(store, tmp_path):
     start(experiment("cyclegan"), store, tmp_path / "two").save()
     start(experiment("self_inverse"), store, tmp_path / "one").save()

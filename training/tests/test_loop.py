@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 
-from mrsynth_training import config
+from mrsynth_training import config, hardware
 from mrsynth_training.errors import TrainingError
 from mrsynth_training.loop import Run, read_checkpoint
 
@@ -30,9 +31,16 @@ def same(a, b, path="state"):
         assert a == b, path
 
 
-@pytest.mark.parametrize("sampling", ["groups", "epochs"])
-def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(tiny, random_store, tmp_path, sampling):
-    content = {**tiny, "sampling": sampling}
+UNPAIRED = {"pairing": "unpaired", "losses": {"cycle": {"weight": 10.0}, "adversarial": {"weight": 1.0}}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sampling": "groups"}, {"sampling": "epochs"}, {"sampling": "epochs", **UNPAIRED}],
+    ids=["groups", "epochs", "unpaired epochs"],
+)
+def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(tiny, random_store, tmp_path, changes):
+    content = {**tiny, **changes}
     assert start(content, random_store, tmp_path / "whole").train()
     complete, starts = False, 0
     while not complete:
@@ -46,13 +54,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(tiny, random_store
 
 @pytest.mark.parametrize("gan", ["log", "lsgan"])
 def test_papers_unpaired_objective_trains_generator_and_discriminators(tiny, random_store, tmp_path, gan):
-    content = {
-        **tiny,
-        "pairing": "unpaired",
-        "augmentation": "none",
-        "gan": gan,
-        "losses": {"cycle": {"weight": 10.0}, "adversarial": {"weight": 1.0}},
-    }
+    content = {**tiny, **UNPAIRED, "augmentation": "none", "gan": gan}
     run = start(content, random_store, tmp_path)
     before = [[p.detach().clone() for p in m.parameters()] for m in run.framework.trained]
     terms = run.optimise(run.batches.draw())
@@ -71,6 +73,29 @@ def test_terms_cost_nothing_before_their_first_step(tiny, random_store, tmp_path
     assert seen[0] == {"paired_l1", "ssim"}
     assert seen[1] == {"paired_l1", "ssim", "adversarial", "discriminators"}
     assert seen[2] == seen[1] | {"cycle"}
+
+
+def test_the_average_is_the_exponential_one_and_short_at_first(tiny, random_store, tmp_path):
+    run = start({**tiny, "ema_decay": 0.15}, random_store, tmp_path)
+    (average,) = run.framework._averages
+    expected = {name: value.clone() for name, value in average.state_dict().items()}
+    for decay in (1 / 10, 0.15, 0.15):  # 1/10, 2/11, 3/12 at first, and no more than what was asked for
+        run.optimise(run.batches.draw())
+        run.step += 1
+        for name, value in run.framework.generator.state_dict().items():
+            earlier = expected[name.removeprefix("module.")]
+            mixed = decay * earlier + (1 - decay) * value if value.is_floating_point() else value
+            expected[name.removeprefix("module.")] = mixed.clone()
+    for name, value in average.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_every_optimiser_gets_the_scheduled_learning_rate(tiny, random_store, tmp_path):
+    run = start({**tiny, **UNPAIRED, "warmup_steps": 10}, random_store, tmp_path)
+    run.optimise(run.batches.draw())
+    optimisers = [*run.framework.generator_optimisers, *run.framework.discriminator_optimisers]
+    assert len(optimisers) == 3
+    assert {group["lr"] for optimiser in optimisers for group in optimiser.param_groups} == {2e-4 / 10}
 
 
 def test_training_lowers_the_paired_loss(tiny, random_store, tmp_path):
@@ -117,3 +142,36 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path):
     (tmp_path / "last.ckpt").write_bytes(b"nothing of the kind")
     with pytest.raises(TrainingError, match="cannot be read"):
         read_checkpoint(tmp_path)
+
+
+def test_the_loss_scale_of_16_mixed_is_resumed(tiny, random_store, tmp_path, monkeypatch):
+    """As on a GPU, but for the device: the scale doubles every two steps."""
+    launch = hardware.TrainingFabric.launch
+
+    def launched(fabric):
+        launch(fabric)
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+        fabric._precision = fabric._strategy.precision = MixedPrecision("16-mixed", "cpu", scaler)
+
+    monkeypatch.setattr(hardware.TrainingFabric, "launch", launched)
+    content = {**tiny, "steps": 5, "losses": {"paired_l1": {"weight": 1.0}}}
+    assert start(content, random_store, tmp_path / "whole").train()
+    start(content, random_store, tmp_path / "parts").train(max_minutes=0)
+    state = read_checkpoint(tmp_path / "parts")
+    assert (state["precision"]["scale"], state["precision"]["_growth_tracker"]) == (8.0, 1)
+    assert start(content, random_store, tmp_path / "parts").train()
+    whole, parts = (read_checkpoint(tmp_path / name) for name in ("whole", "parts"))
+    assert whole["precision"]["scale"] == 32.0
+    assert whole.pop("seconds") and parts.pop("seconds")
+    same(whole, parts)
+
+
+def test_a_run_saved_with_one_sampler_is_gone_on_with(tiny, random_store, tmp_path):
+    content = {**tiny, **UNPAIRED, "sampling": "epochs"}
+    start(content, random_store, tmp_path).train(max_minutes=0)
+    state = read_checkpoint(tmp_path)
+    del state["sampler_t2"], state["precision"]
+    torch.save(state, tmp_path / "last.ckpt")
+    resumed = start(content, random_store, tmp_path)
+    assert torch.equal(resumed.batches.sampler.left, state["sampler"]["left"])
+    assert resumed.train()

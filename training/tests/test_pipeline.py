@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrsynth_training import evaluation
 from mrsynth_training.cli import main
 from mrsynth_training.evaluation import summarize
 from mrsynth_training.pairs import load_pair
@@ -16,6 +17,7 @@ from mrsynth_training.protocols import PROTOCOLS
 from mrsynth_training.scoring import score
 from mrsynth_training.slices import open_store
 from MRSynthLib.engine import checkpoint
+from MRSynthLib.engine.errors import OutputError
 from MRSynthLib.engine.files import read_volume
 from MRSynthLib.engine.synthesis import Synthesizer
 
@@ -72,6 +74,9 @@ def test_card_says_how_it_was_made(exported, run):
     card = checkpoint.load(exported).card
     roles = {entry["subject"]: entry["role"] for entry in card["training_data"]}
     assert roles == {"A_1": "validation", "A_2": "validation", "B": "train", "C": "train"}
+    assert {entry["subject"]: entry["patient"] for entry in card["training_data"]} == {
+        "A_1": "A", "A_2": "A", "B": "B", "C": "C"
+    }  # fmt: skip
     assert card["training"]["steps"] == card["training"]["planned_steps"] == 20
     assert card["training"]["losses"]["cycle"] == {"weight": 0.1, "from_step": 11, "to_step": 20}
     assert set(card["training"]["losses"]) == {"paired_l1", "ssim", "cycle", "adversarial"}
@@ -171,3 +176,22 @@ def test_mistakes_on_the_command_line_are_told(studies, exported, tmp_path, caps
     assert main(["evaluate", "--model", "none", "--data", str(studies)]) == 4
     said = capsys.readouterr().err
     assert "no patient named Z" in said and "no subject named Z" in said and "no checkpoint 'none'" in said
+
+
+def test_a_file_that_cannot_be_written_is_told_before_scoring_and_the_table_comes_first(
+    exported, studies, tmp_path, capsys, monkeypatch
+):
+    options = ["evaluate", "--model", str(exported), "--data", str(studies), "--device", "cpu"]
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "evaluate", None)
+        assert main([*options, "-o", str(tmp_path / "none" / "s.json")]) == 5
+        assert main([*options, "-o", str(tmp_path)]) == 5
+    assert "There is no folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+    def full(*_):
+        raise OutputError("output-full", "full", "space")
+
+    monkeypatch.setattr(evaluation, "write", full)
+    assert main([*options, "--subjects", "B", "--protocols", "brain", "-o", str(tmp_path / "s.json")]) == 5
+    assert "MEAN train" in capsys.readouterr().out

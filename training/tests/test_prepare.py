@@ -22,7 +22,7 @@ from mrsynth_training.errors import TrainingError
 from mrsynth_training.neighbours import neighbours
 from mrsynth_training.phantom_files import write_cohort
 from mrsynth_training.slices import open_store
-from mrsynth_training.subject_slices import NEXT_PLANE
+from mrsynth_training.subject_slices import NEXT_PLANE, _worthwhile
 from MRSynthLib.engine import preparation as engine
 from MRSynthLib.engine.files import read_volume, write_volume
 from MRSynthLib.engine.locks import LOCK, only_one
@@ -322,3 +322,16 @@ def test_the_paper_s_frame_is_axial(cohort, tmp_path):
 def test_a_second_preparation_of_the_store_is_refused(cohort, tmp_path):
     with only_one(tmp_path / "store" / LOCK), pytest.raises(TrainingError, match="another process prepares"):
         prepare(cohort, tmp_path / "store")
+
+
+@pytest.mark.parametrize(("bottom", "top", "first"), [(10, 110, 20), (0, 150, 35), (30, 155, 52), (40, 100, 40)])
+def test_the_81_slices_are_those_about_the_middle_of_the_brain(bottom, top, first):
+    """Of brain in the slices bottom to top - 1 of 155; all of it, where that is fewer."""
+    number = np.arange(155)[:, None, None]
+    brain = np.broadcast_to((number >= bottom) & (number < top), (155, 4, 4))
+    head, outside = np.ones((155, 4, 4), bool), np.zeros((155, 4, 4), bool)
+    kept = _worthwhile(np.ones((155, 2, 4, 4)), head, outside, brain, "paper")
+    assert kept.tolist() == list(range(first, min(first + 81, top)))
+    outside[60, :1] = True  # a quarter of one slice's head is out of a field of view
+    assert _worthwhile(np.ones((155, 2, 4, 4)), head, outside, brain, "paper").tolist() == [n for n in kept if n != 60]
+    assert len(_worthwhile(np.ones((155, 2, 4, 4)), head, outside, brain, "native")) == 154

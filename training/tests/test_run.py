@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from mrsynth_training.errors import TrainingError
 from mrsynth_training.guard import Guard
 from mrsynth_training.loop import Run, read_checkpoint
 from mrsynth_training.slices import SubjectSlices, open_store, write_store
+from mrsynth_training.validation import Validator
 from MRSynthLib.engine.errors import OutputError
 
 
@@ -313,6 +315,19 @@ def test_slices_on_the_device_give_the_same_batches(tiny, store, augmentation):
     settings = config.from_dict({**tiny, "augmentation": augmentation})
     one, two = (Batches(s, settings, torch.Generator().manual_seed(2)).draw() for s in (store, resident))
     assert torch.equal(one.sources, two.sources) and torch.equal(one.clean, two.clean)
+
+
+@pytest.mark.parametrize(("subjects", "slices", "seen"), [(3, 7, 6), (7, 7, 7), (40, 32, 32), (5, 0, 0), (0, 4, 0)])
+def test_validation_looks_at_some_where_there_are_more_subjects_than_slices(subjects, slices, seen):
+    rows = [{"subject": f"s{n // 4}", "slice": n % 4, "brain": 5} for n in range(4 * subjects)]
+    store = SimpleNamespace(rows=rows, indices=lambda role: np.arange(len(rows)))
+    chosen = Validator(store, slices).chosen
+    assert sum(map(len, chosen.values())) == seen
+    assert all(rows[index]["subject"] == name for name, indices in chosen.items() for index in indices)
+    if subjects > slices > 0:
+        numbers = np.array([int(name[1:]) for name in chosen])
+        assert len(numbers) == slices and set(np.diff(numbers)) <= {1, 2}
+        assert numbers[0] < 2 and numbers[-1] > subjects - 3
 
 
 def test_curves_pictures_and_speed_are_logged(tiny, store, tmp_path):

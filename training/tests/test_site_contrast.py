@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def row(rows: list[dict], subject: str, reference: str) -> dict:
 
 
 def test_a_dark_result_is_made_right_by_a_reference_of_the_same_scanner(folder: Path) -> None:
-    rows = site_contrast.compare(folder, {"dark": "right", "right": "nobody"})
+    rows = site_contrast.compare(folder, {"dark": "right"})
     assert {(r["subject"], r["reference"]) for r in rows} == {
         ("dark", "dark"),
         ("dark", "right"),
@@ -74,7 +75,19 @@ def test_the_table_of_the_command(folder: Path, capsys: pytest.CaptureFixture[st
     assert main(["experiments", "--residuals", str(folder), "--like", "dark=right"]) == 0
     said = capsys.readouterr().out
     assert "| dark | t1_to_t2 | right |" in said and "| **mean of 1** | | another |" in said
+    out = folder / "out.json"
+    chosen = ["experiments", "--residuals", str(folder), "--subjects", "dark", "--like", "dark=right", "-o", str(out)]
+    assert main(chosen) == 0
+    assert "| right |" not in capsys.readouterr().out.replace("| t1_to_t2 | right |", "")
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["subject"], row["reference"]) for row in rows] == [("dark", "dark"), ("dark", "right")]
+    for wrong in (["--subjects", "nobody"], ["--like", "nobody=dark"], ["--like", "dark=nobody"]):
+        assert main(["experiments", "--residuals", str(folder), *wrong]) == 3
+        assert "no residuals of nobody" in capsys.readouterr().err
+    assert main([*chosen[:-1], str(folder / "none" / "out.json")]) == 5
     assert main(["experiments", "--residuals", str(folder / "none")]) == 3
+    with pytest.raises(SystemExit):
+        main(["experiments", "--residuals", str(folder), "--models", "mrsynth-native"])
     with pytest.raises(SystemExit):
         main(["experiments", "--like", "dark"])
     with pytest.raises(SystemExit):

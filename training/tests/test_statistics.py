@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import wilcoxon
 
 from mrsynth_training import statistics
 
@@ -13,7 +14,8 @@ from mrsynth_training import statistics
 def literal_signed_rank_p(differences):
     """Two-sided p by all 2^n signs of the ranks."""
     differences = np.array([d for d in differences if d])
-    ranks = np.argsort(np.argsort(np.abs(differences))) + 1
+    sizes = np.abs(differences)
+    ranks = np.array([((sizes < s).sum() + (sizes <= s).sum() + 1) / 2 for s in sizes])  # tied ones: their mean
     seen = abs(ranks[differences > 0].sum() - ranks[differences < 0].sum())
     all_signs = (abs(np.dot(signs, ranks)) for signs in product((-1, 1), repeat=len(ranks)))
     return np.mean([value >= seen for value in all_signs])
@@ -24,6 +26,20 @@ def test_signed_rank_counts_all_signs(seed):
     rng = np.random.default_rng(seed)
     differences = rng.normal(0.4, 1, size=9)
     assert statistics.signed_rank_p(differences) == pytest.approx(literal_signed_rank_p(differences))
+
+
+def test_ties_are_exact_and_many_pairs_are_near_the_normal_approximation():
+    assert statistics.signed_rank_p(np.array([1, 1, 2, 3, 4, 5, -1.0])) == 0.0625
+    for seed in range(5):
+        differences = np.random.default_rng(seed).integers(-2, 5, size=10).astype(float)
+        assert statistics.signed_rank_p(differences) == pytest.approx(literal_signed_rank_p(differences))
+    differences = np.random.default_rng(1).normal(0.3, 1, size=51)
+    assert statistics.signed_rank_p(differences[:50]) == pytest.approx(
+        wilcoxon(differences[:50], method="exact").pvalue
+    )
+    assert statistics.signed_rank_p(differences) == pytest.approx(wilcoxon(differences, method="approx").pvalue)
+    exact = wilcoxon(differences, method="exact").pvalue
+    assert statistics.signed_rank_p(differences) == pytest.approx(exact, rel=0.1)
 
 
 def test_pairs_without_difference_are_left_out():

@@ -6,11 +6,13 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -287,13 +289,21 @@ def test_experiments_with_a_generator_for_each_direction_are_refused(tmp_path):
 
 
 def test_smaller_cohorts_are_split_in_the_papers_shares(monkeypatch):
-    class Case:
-        def __init__(self, number):
-            self.patient = f"patient {number}"
-
+    monkeypatch.setattr(study, "find", lambda _: None)
     for count, expected in ((216, "paper"), (300, "paper"), (40, "28+10+2"), (20, "14+5+1"), (4, "3+1+0")):
-        monkeypatch.setattr(study, "find_cases", lambda _, n=count: [Case(i) for i in range(n)])
+        usable = [SimpleNamespace(patient=f"patient {number}") for number in range(count)]
+        monkeypatch.setattr(study, "inspect", lambda _, usable=usable: SimpleNamespace(usable=usable))
         assert study._auto_split(study.Path()) == expected
+
+
+def test_a_damaged_study_is_not_counted_in_the_default_split(studies, tmp_path):
+    data = shutil.copytree(studies, tmp_path / "data")  # three patients
+    (data / "B" / "B_t2.nii.gz").write_bytes(b"")
+    rule = study._auto_split(data)
+    assert rule == "1+1+0"
+    said = []
+    study.prepare(data, tmp_path / "store", "paper", split=rule, broken="skip", dry_run=True, report=said.append)
+    assert "2 studies to prepare" in said[-1]
 
 
 def test_every_figure_states_protocol_n_seed_and_commit(tmp_path):
