@@ -91,12 +91,12 @@ class MRSynthWidget(ScriptedLoadableModuleWidget):
         self.layout.addWidget(form)
         form.setMRMLScene(slicer.mrmlScene)
         self.logic = MRSynthLogic()
-        self.panel = Panel(slicer.util.childWidgetVariables(form), self.logic)
+        self.panel = Panel(slicer.util.childWidgetVariables(form), self.logic, lambda: bool(self.parent.isEntered))
         marks.start()  # again, for a module that was loaded after the application had started
         scene = slicer.mrmlScene
         self._observers.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
-        self._observers.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
-        self._observers.addObserver(scene, scene.EndImportEvent, self._onSceneEndClose)
+        self._observers.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)
+        self._observers.addObserver(scene, scene.EndImportEvent, self._onSceneChanged)
         self._attach()
 
     def enter(self) -> None:
@@ -120,8 +120,9 @@ class MRSynthWidget(ScriptedLoadableModuleWidget):
     def _onSceneStartClose(self, caller: Any, event: str) -> None:
         self.panel.attach(None)
 
-    def _onSceneEndClose(self, caller: Any, event: str) -> None:
-        self._attach()
+    def _onSceneChanged(self, caller: Any, event: str) -> None:
+        if self.parent.isEntered:  # else it is attached when it is entered
+            self._attach()
 
 
 class MRSynthLogic(ScriptedLoadableModuleLogic):

@@ -52,6 +52,7 @@ class BatchRun(PolledModule[BatchResult]):
     """
 
     expected = "a batch."
+    after_cancel = "Start the same batch again to go on; what is done is kept."
 
     def __init__(
         self,

@@ -109,9 +109,8 @@ class Child:
             self._process.wait(CLOSING)
         for reader in self._readers:
             reader.join(CLOSING)
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            self._hang_up()
 
     def _read(self, name: str, stream: IO[str]) -> None:
         with stream:
@@ -122,9 +121,15 @@ class Child:
     def _ask_to_end(self) -> None:
         with contextlib.suppress(OSError):
             if sys.platform == "win32":
-                self._process.send_signal(signal.CTRL_BREAK_EVENT)
+                # A break event reaches only processes of the same console, and the child has one of its own.
+                self._hang_up()
             else:
                 os.killpg(self.pid, signal.SIGTERM)
+
+    def _hang_up(self) -> None:
+        """Close the pipe to the child's stdin, which tells a child that looks at it to end."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     def _kill(self) -> None:
         with contextlib.suppress(OSError):

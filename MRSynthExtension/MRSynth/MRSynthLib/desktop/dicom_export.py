@@ -11,19 +11,30 @@ from MRSynthLib.engine.errors import OutputError
 from MRSynthLib.engine.provenance import MAPS
 
 from .mrml import volume_from_node
-from .results import SOURCE_ROLE
+from .results import DIRECTION, SOURCE_ROLE, is_result
 from .trust import WINDOW, map_of
 from .words import _
 
 
-def source_files(result: slicer.vtkMRMLScalarVolumeNode) -> list[str]:
-    """Return the DICOM files that the source of a result was loaded from, by the DICOM database; [] where none are."""
+def source_files(result: slicer.vtkMRMLScalarVolumeNode, most: int | None = None) -> list[str]:
+    """Return the DICOM files that the source of a result was loaded from, by the DICOM database; [] where none are.
+
+    Parameters
+    ----------
+    most : int, optional
+        Ask only for so many of its instances.
+    """
     source = result.GetNodeReference(SOURCE_ROLE)
     database = getattr(slicer, "dicomDatabase", None)
     if source is None or database is None:
         return []
-    instances = (source.GetAttribute("DICOM.instanceUIDs") or "").split()
+    instances = (source.GetAttribute("DICOM.instanceUIDs") or "").split()[:most]
     return [file for file in (database.fileForInstance(instance) for instance in instances) if file]
+
+
+def possible(result: slicer.vtkMRMLScalarVolumeNode | None) -> bool:
+    """Whether a node is a result with a source from DICOM, by its first instance: the panel asks at every change."""
+    return result is not None and is_result(result) and bool(source_files(result, most=1))
 
 
 def export(result: slicer.vtkMRMLScalarVolumeNode, folder: str | os.PathLike[str], anonymous: bool = False) -> Path:
@@ -48,8 +59,11 @@ def export(result: slicer.vtkMRMLScalarVolumeNode, folder: str | os.PathLike[str
     InputError, OutputError
         dicom-no-source, and as `MRSynthLib.engine.dicom.export_series`; nothing has been written then.
     """
+    if not is_result(result):
+        seen = _("'{name}' is no synthetic volume.").format(name=result.GetName())
+        raise OutputError("dicom-no-source", seen, _("a result of MRSynth."), _("Choose the synthetic volume."))
     files = source_files(result)
-    direction = (result.GetAttribute("MRSynth.Direction") or "").lower().split(" to ")
+    direction = result.GetAttribute(DIRECTION).lower().split(" to ")
     if not files or len(direction) != 2:
         seen = _("The source of '{name}' was not loaded from DICOM.").format(name=result.GetName())
         raise OutputError("dicom-no-source", seen, _("a result whose source is in the DICOM database."))

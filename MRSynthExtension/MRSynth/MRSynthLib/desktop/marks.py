@@ -14,8 +14,10 @@ import vtk
 
 from . import views
 from .watch import observe
+from .words import _
 
 MARK = "Mark"  # the attribute MRSynth.Mark is what to write where "SYNTHETIC T2" would say too little
+OUTDATED = _(" [outdated]")  # what follows the name of a map or table of a result that is there no more
 CORNER = (0.985, 0.985)  # of the view; the others are used by 3D Slicer for volume names, rulers and markers
 HEIGHT = 0.033  # of the letters, over the shorter side of the view
 SMALLEST, LARGEST = 12, 22  # points
@@ -43,6 +45,13 @@ def mark_of(node: slicer.vtkMRMLNode | None) -> str:
     if node is None or not node.GetAttribute("MRSynth.Synthetic"):
         return ""
     return node.GetAttribute(f"MRSynth.{MARK}") or f"SYNTHETIC{target_of(node)}"
+
+
+def outdate(node: slicer.vtkMRMLNode) -> None:
+    """Say in the name of a map or table, and over the views, that the result which it tells about was replaced."""
+    node.SetName(node.GetName().removesuffix(OUTDATED) + OUTDATED)
+    if node.IsA("vtkMRMLVolumeNode"):
+        node.SetAttribute(f"MRSynth.{MARK}", "OUTDATED MAP")
 
 
 def shown_synthetic(composite: slicer.vtkMRMLSliceCompositeNode) -> str:

@@ -76,7 +76,10 @@ def look(paths: Sequence[str] | None = None) -> Setup:
 
 
 def consent(setup: Setup) -> str:
-    """Return the one text that the user agrees to: what, how large, why, where to, and how it goes away again."""
+    """Return the one text that the user agrees to: what, how large, why, where to, and how it goes away again.
+
+    Where nothing is lacking, it is about what does not work although it is there.
+    """
     folder = Path(sysconfig.get_path("purelib"))
     lines = [
         _("MRSynth computes with packages that 3D Slicer does not contain. Download and install them now?"),
@@ -84,13 +87,17 @@ def consent(setup: Setup) -> str:
     ]
     if setup.torch == "broken":
         lines.append(_("• First, what is left of a broken PyTorch is removed."))
-    if setup.torch != "ready":
+    if setup.ready:
+        lines.append(
+            _("• PyTorch or safetensors is there and does not work: that one is removed, and downloaded again.")
+        )
+    if setup.ready or setup.torch != "ready":
         text = _(
             "• PyTorch with torchvision, by the PyTorch extension: {cpu} MB to download and {disk} MB on the disk;"
             " with an NVIDIA GPU up to {gpu} GB to download, so keep 10 GB free."
         )
         lines.append(text.format(cpu=CPU_DOWNLOAD, disk=CPU_DISK, gpu=GPU_DOWNLOAD // 1000))
-    if not setup.safetensors:
+    if setup.ready or not setup.safetensors:
         lines.append(_("• safetensors, which reads the models: less than 1 MB."))
     lines += [
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import slicer
@@ -27,6 +28,8 @@ class Panel:
         The widgets of MRSynth.ui by name, as `slicer.util.childWidgetVariables` gives them.
     logic : MRSynthLogic
         What runs.
+    shown : callable
+        Tells whether the user has the module open; else the slice views are another module's.
 
     Attributes
     ----------
@@ -34,12 +37,14 @@ class Panel:
         The choices; None while the scene closes.
     """
 
-    def __init__(self, ui: Any, logic: Any) -> None:
+    def __init__(self, ui: Any, logic: Any, shown: Callable[[], bool]) -> None:
         self.ui = ui
         self.logic = logic
+        self.shown = shown
         self.parameters: Any = None
         self._gui_tag: int | None = None
         self._observer: int | None = None
+        self._unseen = vtk.vtkWeakReference()  # the result that came while another module was open
         self.setup = SetupSection(self)
         self.volumes = VolumesSection(self)
         self.model = ModelSection(self)
@@ -78,7 +83,18 @@ class Panel:
         """Look again at what may have changed while another module was shown."""
         for section in self._sections:
             section.enter()
+        unseen = self._unseen.Get()
+        if unseen is not None and self.parameters is not None and unseen is self.parameters.synthetic:
+            self.show_result(unseen)
         self.update()
+
+    def show_result(self, node: slicer.vtkMRMLScalarVolumeNode) -> None:
+        """Lay a new result over its source in the slice views: now, or when the user comes back to the module."""
+        shown = self.shown()
+        self._unseen.Set(None if shown else node)
+        if shown:
+            self.trust.show_result()
+            self.compare.show_result(node)
 
     def leave(self) -> None:
         """Stop what only makes sense while the panel is seen; a run goes on."""
@@ -86,7 +102,7 @@ class Panel:
             section.leave()
 
     def close(self) -> None:
-        """End everything: a run, child processes, timers, observers."""
+        """End everything: a run, child processes, timers, observers, and what the views show of it."""
         for section in self._sections:
             section.close()
         self.attach(None)
@@ -111,6 +127,7 @@ def _volume_in_view() -> slicer.vtkMRMLScalarVolumeNode | None:
         if (
             node is not None
             and node.GetClassName() == "vtkMRMLScalarVolumeNode"
+            and node.GetImageData() is not None
             and not node.GetAttribute("MRSynth.Synthetic")
         ):
             return node

@@ -26,8 +26,7 @@ class ExportSection(Section):
 
     def update(self) -> None:
         """Offer the export where the source came from DICOM, and say why not elsewhere."""
-        result = self.parameters.synthetic
-        possible = result is not None and bool(dicom_export.source_files(result))
+        possible = dicom_export.possible(self.parameters.synthetic)
         self.ui.exportButton.setEnabled(possible)
         self.ui.anonymizeCheckBox.setEnabled(possible)
         reason = "" if possible else _("For a synthetic volume whose source was loaded from DICOM.")

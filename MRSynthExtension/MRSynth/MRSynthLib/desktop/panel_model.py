@@ -74,8 +74,8 @@ class ModelSection(Section):
             self._show_card(name)
         path = self._paths.get(name)
         self.ui.removeModelButton.setEnabled(path is not None and not model_folders.is_shipped(path))
-        if self.ui.deviceSelector.findData(self.parameters.device) < 0:  # of another computer's scene
-            self.parameters.device = AUTOMATIC
+        if self.probe is not None and self.ui.deviceSelector.findData(self.parameters.device) < 0:
+            self.parameters.device = AUTOMATIC  # the scene is of another computer
         choose(self.ui.deviceSelector, self.parameters.device)
         self.ui.deviceReasonLabel.setText(self._reason())
         choose(self.ui.planesSelector, self.parameters.planes)

@@ -42,7 +42,6 @@ class RunSection(Section):
         super().__init__(panel)
         self.run: BackgroundRun | None = None
         self.last_error: MRSynthError | None = None
-        self._started_with: str = ""  # ID of the parameter node that the run was started with
         self._started = 0.0  # s, monotonic
         self._estimated: float | None = None  # s
         self.ui.progressBar.setVisible(False)
@@ -99,7 +98,6 @@ class RunSection(Section):
         self.last_error = None
         self.ui.progressBar.setValue(0)
         self.say(_("Starting …"))
-        self._started_with = choices.parameterNode.GetID()
         self._started, self._estimated = time.monotonic(), self.panel.model.seconds()
         try:
             self.run = self.panel.logic.start(
@@ -131,8 +129,7 @@ class RunSection(Section):
         self.say(text)
 
     def _on_finished(self, node: slicer.vtkMRMLScalarVolumeNode) -> None:
-        started_with = slicer.mrmlScene.GetNodeByID(self._started_with)
-        if self.panel.parameters is not None and started_with is self.parameters.parameterNode:
+        if self.panel.parameters is not None:
             self.parameters.synthetic = node
             self.parameters.fade = 1.0
             self.panel.model.learn(self._estimated, time.monotonic() - self._started)
@@ -143,8 +140,7 @@ class RunSection(Section):
         )
         warnings = self.run.warnings if self.run is not None else []
         self.say("\n".join([done, *warnings]))
-        self.panel.trust.show_result()
-        self.panel.compare.show_result(node)
+        self.panel.show_result(node)
         self.panel.update()
 
     def _on_error(self, error: MRSynthError) -> None:

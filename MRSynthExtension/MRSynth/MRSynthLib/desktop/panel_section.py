@@ -38,9 +38,9 @@ class Section:
 
 
 def choose(combo: Any, value: str) -> None:
-    """Select the item of a combo box that carries `value`, if there is one, without a signal."""
+    """Select the item of a combo box that carries `value`, or none where there is no such item, without a signal."""
     index = combo.findData(value)
-    if index >= 0 and index != combo.currentIndex:
+    if index != combo.currentIndex:
         blocked = combo.blockSignals(True)
         combo.setCurrentIndex(index)
         combo.blockSignals(blocked)

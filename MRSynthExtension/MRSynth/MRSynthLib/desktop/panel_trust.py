@@ -20,7 +20,8 @@ class TrustSection(Section):
         self._regions: list[dict[str, Any]] = []
         self._listed: tuple[str, str] | None = None
         self.ui.overlayCheckBox.connect("toggled(bool)", self._on_overlay)
-        self.ui.regionsList.connect("currentRowChanged(int)", self._on_region)
+        for signal in ("itemClicked(QListWidgetItem*)", "itemActivated(QListWidgetItem*)"):  # by mouse, by keyboard
+            self.ui.regionsList.connect(signal, self._on_region)
 
     def update(self) -> None:
         """Say what the map of the chosen result says; offer nothing where there is none."""
@@ -55,9 +56,9 @@ class TrustSection(Section):
             widget.setVisible(bool(regions))
 
     def _on_overlay(self, on: bool) -> None:
-        if self.panel.parameters is not None:
-            self.panel.compare.overlay(trust.map_of(self.parameters.synthetic) if on else None)
+        self.panel.compare.overlay(on)
 
-    def _on_region(self, row: int) -> None:
+    def _on_region(self, item: object = None) -> None:
+        row = self.ui.regionsList.currentRow
         if self.panel.parameters is not None and 0 <= row < len(self._regions):
             trust.jump_to(self.parameters.synthetic, self._regions[row]["centre_ras"])

@@ -11,6 +11,7 @@ from MRSynthLib.engine.errors import MRSynthError
 from . import recognition
 from .panel_section import Section, choose, chosen
 from .parameters import AUTOMATIC, DIRECTIONS
+from .results import DIRECTION
 from .words import _
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class VolumesSection(Section):
         for direction in DIRECTIONS:
             self.ui.directionSelector.addItem("", direction)
         self.ui.directionSelector.connect("currentIndexChanged(int)", self._on_direction)
-        # Only a result may be overwritten by a result.
-        self.ui.syntheticSelector.addAttribute("vtkMRMLScalarVolumeNode", "MRSynth.Synthetic", "1")
+        # Only a result may be overwritten by a result. Any direction: "" is that of a volume that is made here.
+        self.ui.syntheticSelector.addAttribute("vtkMRMLScalarVolumeNode", DIRECTION)
         for name in ("sourceSelector", "syntheticSelector", "maskSelector", "likeSelector", "acquiredSelector"):
             _choose_none_on_removal(getattr(self.ui, name))
 

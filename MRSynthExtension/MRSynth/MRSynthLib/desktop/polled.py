@@ -35,11 +35,13 @@ class Traces:
     folder: Path | None = None
 
     def remove(self) -> None:
-        """End the child and remove the folder."""
-        if self.child is not None:
-            self.child.end()
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """End the child and remove the folder, which holds a patient's images, also where the child cannot be ended."""
+        try:
+            if self.child is not None:
+                self.child.end()
+        finally:
+            if self.folder is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class PolledRun(ABC, Generic[Result]):
@@ -55,6 +57,7 @@ class PolledRun(ABC, Generic[Result]):
     """
 
     expected = "a result."  # of the child; what an error says
+    after_cancel = ""  # what to do then, where it is not true that nothing was written
 
     def __init__(self, python: str | None = None) -> None:
         self._python = python or interpreter()
@@ -117,7 +120,7 @@ class PolledRun(ABC, Generic[Result]):
     def cancel(self) -> None:
         """End the child and everything it started, within a second; does nothing when the run is over."""
         if not self.ended:
-            self._error = Cancelled()
+            self._error = Cancelled(remedy=self.after_cancel)
             self._release()
 
     def result(self) -> Result:

@@ -7,7 +7,7 @@ hierarchy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,16 @@ from MRSynthLib.engine.intensity import SCALE
 from MRSynthLib.engine.provenance import DISCLAIMER
 from MRSynthLib.engine.volume import Volume
 
-from . import trust
+from . import score_nodes, trust
 from .exchange import RunResult
-from .mrml import mask_from_node, node_from_volume, volume_from_node
+from .marks import MARK, outdate
+from .mrml import ijk_to_ras, mask_from_node, node_from_volume, volume_from_node
 from .nodes import geometry_mismatch, place_beside, remove, set_window
 from .tags import tagged
 from .words import _
 
 SOURCE_ROLE = "MRSynthSource"
+DIRECTION = "MRSynth.Direction"  # attribute that results have ("T1 to T2"), and what tells about them has not
 # Up to this cycle difference |x - G(G(x))|, in output units, is shown as a ramp.
 CYCLE_WINDOW = 200
 
@@ -48,6 +50,11 @@ class Job:
     like: Volume | None = None
 
 
+def is_result(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether a node holds a synthetic volume, and not a map of one."""
+    return node is not None and bool(node.GetAttribute("MRSynth.Synthetic") and node.GetAttribute(DIRECTION))
+
+
 def capture(
     input_node: slicer.vtkMRMLScalarVolumeNode,
     mask_node: slicer.vtkMRMLNode | None = None,
@@ -56,48 +63,56 @@ def capture(
 ) -> Job:
     """Read a run's input from the scene and check where the result is to go.
 
+    Parameters
+    ----------
+    output_nodes : tuple of vtkMRMLScalarVolumeNode or None
+        What takes the synthetic volume, then what takes the cycle difference.
+
     Raises
     ------
     InputError
         If a node is of the wrong kind, has no voxels or is in no scene.
     OutputError
-        If an output node is the source, mask or reference, or no plain scalar volume, or holds a volume of the user's.
+        If an output node is the source, mask or reference, or the other output node or a map of it, or no plain scalar
+        volume, or holds a volume of the user's or a map.
     """
     volume = tagged(volume_from_node(input_node), input_node)
     if input_node.GetScene() is None:
         raise InputError("input-not-found", f"The node '{volume.name}' is in no scene.", "a node of a scene.")
-    for node in output_nodes:
-        if node is None:
-            continue
-        if node in (input_node, mask_node, like_node):
-            raise OutputError(
-                "output-is-input",
-                f"The output node '{node.GetName()}' is also the source, the mask or the reference.",
-                "a node of its own, or none (a new one is made).",
-                "Choose another output node.",
-            )
-        if node.GetClassName() != "vtkMRMLScalarVolumeNode" or node.GetScene() is None:
-            raise OutputError(
-                "output-format",
-                f"The output node '{node.GetName()}' is no scalar volume of the scene.",
-                "a vtkMRMLScalarVolumeNode of the scene, or none (a new one is made).",
-                "Choose another output node.",
-            )
-        if _holds_an_image(node) and not node.GetAttribute("MRSynth.Synthetic"):
-            raise OutputError(
-                "output-exists",
-                f"The output node '{node.GetName()}' holds a volume that MRSynth did not make.",
-                "an empty node, a former result, or none (a new one is made).",
-                "Choose another output node.",
-            )
+    for index, node in enumerate(output_nodes):
+        if node is not None:
+            others = [*output_nodes[:index], *output_nodes[index + 1 :]]
+            _check_output(node, (input_node, mask_node, like_node), others, takes_result=index == 0)
     mask = mask_from_node(mask_node, input_node) if mask_node is not None else None
     like = tagged(volume_from_node(like_node), like_node) if like_node is not None else None
     return Job(scene=input_node.GetScene(), source_id=input_node.GetID(), volume=volume, mask=mask, like=like)
 
 
-def _holds_an_image(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
+def _check_output(
+    node: slicer.vtkMRMLScalarVolumeNode,
+    inputs: Sequence[slicer.vtkMRMLNode | None],
+    others: Sequence[slicer.vtkMRMLScalarVolumeNode | None],
+    takes_result: bool,
+) -> None:
+    def refusal(code: str, seen: str, expected: str) -> OutputError:
+        expected += ", or none (a new one is made)."
+        return OutputError(code, f"The output node '{node.GetName()}' {seen}.", expected, "Choose another output node.")
+
+    if node in inputs:
+        raise refusal("output-is-input", "is also the source, the mask or the reference", "a node of its own")
+    if node in (*others, *map(trust.map_of, others), *map(trust.interval_of, others)):
+        raise refusal("output-is-input", "is also the other output node, or a map of it", "a node of its own")
+    if node.GetClassName() != "vtkMRMLScalarVolumeNode" or node.GetScene() is None:
+        raise refusal("output-format", "is no scalar volume of the scene", "a vtkMRMLScalarVolumeNode of the scene")
     image = node.GetImageData()
-    return image is not None and image.GetNumberOfPoints() > 0
+    if image is None or image.GetNumberOfPoints() == 0:
+        return
+    if not node.GetAttribute("MRSynth.Synthetic"):
+        raise refusal("output-exists", "holds a volume that MRSynth did not make", "an empty node, a former result")
+    # Maps made by a run have a description and no direction; cycle differences are not marked.
+    told = node.GetAttribute("MRSynth.Description") is not None and not node.GetAttribute(DIRECTION)
+    if node.GetAttribute(f"MRSynth.{MARK}") or (takes_result and told):
+        raise refusal("output-exists", "holds a map, not a synthetic volume", "an empty node, a former result")
 
 
 def show(
@@ -136,7 +151,9 @@ def show(
         "Seconds": f"{info['seconds']:.1f}",
         "Warnings": " ".join(info["warnings"]),
     }
-    return _show(job, voxels, f"synthetic {target}", SCALE, attributes, output_node)
+    node = _show(job, voxels, f"synthetic {target}", SCALE, attributes, output_node)
+    score_nodes.outdate_scores(node)
+    return node
 
 
 def show_run(
@@ -164,6 +181,9 @@ def show_run(
                 if former[index] is None:
                     made.append(maps[index])
         trust.remember(node, run.info.get("trust"), *maps)
+        for each in former:
+            if each is not None and each not in maps:
+                outdate(each)
     except Exception:
         for each in made:
             remove(each)
@@ -237,8 +257,9 @@ def _show(
     source = job.scene.GetNodeByID(job.source_id)
     if source is None:
         raise source_removed(job)
-    now = volume_from_node(source)
-    if now.shape != job.volume.shape or not np.array_equal(now.ijk_to_ras, job.volume.ijk_to_ras):
+    image = source.GetImageData()
+    shape = image.GetDimensions()[::-1] if image is not None else None
+    if shape != job.volume.shape or not np.array_equal(ijk_to_ras(source), job.volume.ijk_to_ras):
         raise InputError(
             "input-affine",
             f"The geometry of '{source.GetName()}' was changed while its synthesis ran.",
@@ -255,6 +276,7 @@ def _show(
             node.SetAndObserveTransformNodeID(source.GetTransformNodeID())
             # A node that held an acquired series must not go on claiming its DICOM instances.
             node.RemoveAttribute("DICOM.instanceUIDs")
+            _forget(node)
             node.SetDescription(f"{attributes['Description']}. {DISCLAIMER}")
             node.SetAttribute("MRSynth.Synthetic", "1")
             node.SetAttribute("MRSynth.Version", __version__)
@@ -267,9 +289,18 @@ def _show(
         if mismatch:
             raise RuntimeError(f"The result is not on the grid of '{source.GetName()}': {mismatch}")
         set_window(node, 0, window)
+        node.GetDisplayNode().SetDefaultColorMap()  # grey, where the node held a map
         place_beside(source, node, what)
     except Exception:
         if output_node is None:
             remove(node)
         raise
     return node
+
+
+def _forget(node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Take from a node what MRSynth said of the volume that it held before."""
+    for name in node.GetAttributeNames():
+        if name.startswith("MRSynth."):
+            node.RemoveAttribute(name)
+    trust.remember(node, None, None, None)

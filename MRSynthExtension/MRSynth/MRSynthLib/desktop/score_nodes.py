@@ -15,9 +15,9 @@ from MRSynthLib.engine.intensity import SCALE
 from MRSynthLib.engine.provenance import DISCLAIMER
 from MRSynthLib.engine.scores import PROTOCOL_VERSION, Scores
 
-from . import mrml
+from . import mrml, views
 from .colours import colour_table, show_legend
-from .marks import MARK, target_of
+from .marks import MARK, OUTDATED, outdate, target_of
 from .nodes import place_beside, set_window
 from .words import _
 
@@ -119,15 +119,23 @@ def show_difference(
     return node
 
 
+def outdate_scores(synthetic: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Mark the scores and differences of a result as those of an earlier one, for its node takes another."""
+    scene = synthetic.GetScene()
+    for node in (*views.nodes(scene, "vtkMRMLTableNode"), *views.nodes(scene, "vtkMRMLScalarVolumeNode")):
+        if node.GetNodeReferenceID(SYNTHETIC_ROLE) == synthetic.GetID():
+            outdate(node)
+
+
 def _node(
     kind: str, synthetic: slicer.vtkMRMLScalarVolumeNode, acquired: slicer.vtkMRMLScalarVolumeNode, name: str
 ) -> slicer.vtkMRMLNode:
     """The node of this kind that holds an earlier scoring of the same two volumes, or a new one."""
     scene = synthetic.GetScene()
     roles = {SYNTHETIC_ROLE: synthetic.GetID(), ACQUIRED_ROLE: acquired.GetID()}
-    for index in range(scene.GetNumberOfNodesByClass(kind)):
-        node = scene.GetNthNodeByClass(index, kind)
+    for node in views.nodes(scene, kind):
         if all(node.GetNodeReferenceID(role) == node_id for role, node_id in roles.items()):
+            node.SetName(node.GetName().removesuffix(OUTDATED))
             return node
     node = scene.AddNewNodeByClass(kind, scene.GenerateUniqueName(name))
     for role, node_id in roles.items():

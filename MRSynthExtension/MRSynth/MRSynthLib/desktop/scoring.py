@@ -22,7 +22,7 @@ from MRSynthLib.engine.volume import Volume
 
 from . import mrml, score_nodes
 from .nodes import geometry_mismatch
-from .results import SOURCE_ROLE
+from .results import SOURCE_ROLE, is_result
 from .words import _
 
 
@@ -154,8 +154,7 @@ def score(
 
 
 def _check(synthetic: slicer.vtkMRMLScalarVolumeNode, acquired: slicer.vtkMRMLScalarVolumeNode) -> None:
-    # Difference maps are synthetic too, but have no direction.
-    if not synthetic.GetAttribute("MRSynth.Synthetic") or not synthetic.GetAttribute("MRSynth.Direction"):
+    if not is_result(synthetic):
         raise InputError(
             "score-not-synthetic",
             _("'{name}' was not synthesized by MRSynth.").format(name=synthetic.GetName()),

@@ -309,6 +309,12 @@ def test_the_consent_names_what_how_large_why_where_and_how_it_goes_away() -> No
     assert "broken PyTorch is removed" in install.consent(Setup(False, "broken", "", True, True, ""))
 
 
+def test_the_consent_to_a_repair_names_what_is_removed_and_downloaded_again() -> None:
+    text = install.consent(Setup(True, "ready", "2.9.0", True, True, ""))
+    for word in ("does not work", "removed", "again", "PyTorch", "200 MB", "safetensors", "less than 1 MB"):
+        assert word in text
+
+
 def test_the_consent_names_only_what_will_be_installed() -> None:
     text = install.consent(Setup(False, "ready", "2.9.0", False, True, ""))
     assert "less than 1 MB" in text

@@ -345,6 +345,38 @@ def test_output_must_be_a_node_of_its_own(scene: Any) -> None:
         assert caught.value.code == code
 
 
+def test_result_and_cycle_difference_need_two_nodes(scene: Any) -> None:
+    source, output = add_volume(scene), scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "output")
+    before = snapshot(scene)
+    with pytest.raises(OutputError) as caught:
+        synthesize(source, outputNode=output, cycleNode=output)
+    assert caught.value.code == "output-is-input"
+    assert snapshot(scene) == before
+
+
+def test_a_cycle_difference_is_no_former_result_but_takes_another_one(scene: Any) -> None:
+    source, cycle = add_volume(scene), scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "cycle")
+    synthesize(source, cycleNode=cycle)
+    with pytest.raises(OutputError, match="holds a map") as caught:
+        synthesize(source, outputNode=cycle)
+    assert caught.value.code == "output-exists"
+    synthesize(source, cycleNode=cycle)
+
+
+def test_a_node_forgets_what_was_said_of_the_volume_that_it_held(scene: Any) -> None:
+    source, node = add_volume(scene), add_result(scene, "old")
+    for name, value in (("Mark", ""), ("Direction", "T2 to T1"), ("Warnings", "Odd."), ("Trust", "{}")):
+        node.SetAttribute(f"MRSynth.{name}", value)
+    node.SetAttribute("Another.Module", "kept")
+    node.GetDisplayNode().SetAndObserveColorNodeID("vtkMRMLColorTableNodeRainbow")
+    synthesize(source, cycleNode=node)
+    said = {name for name in node.GetAttributeNames() if name.startswith("MRSynth.")}
+    wanted = ("Synthetic", "Version", "SourceID", "SourceName", "Description", "Model", "ModelSHA256")
+    assert said == {f"MRSynth.{name}" for name in wanted}
+    assert node.GetAttribute("Another.Module") == "kept"
+    assert node.GetDisplayNode().GetColorNodeID() == "vtkMRMLColorTableNodeGrey"
+
+
 # --- the whole way, with a real child process ---------------------------------------------------------------
 
 

@@ -164,7 +164,7 @@ def test_only_a_result_can_be_chosen_to_be_overwritten(widget: Any, t1: Any, pha
     add(phantom_t2)
     assert ui.syntheticSelector.nodeCount() == 0 and ui.sourceSelector.nodeCount() == 2
     made = add(phantom_t2)
-    made.SetAttribute("MRSynth.Synthetic", "1")
+    made.SetAttribute(results.DIRECTION, "T1 to T2")
     assert [ui.syntheticSelector.nodeFromIndex(0)] == [made]
 
 
@@ -175,7 +175,7 @@ def test_when_a_chosen_node_is_deleted_no_other_takes_its_place(widget: Any, pha
             return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
         node = add(phantom_t1)
         if role == "synthetic":
-            node.SetAttribute("MRSynth.Synthetic", "1")
+            node.SetAttribute(results.DIRECTION, "T1 to T2")
         return node
 
     first, second, third = another(), another(), another()
@@ -433,13 +433,6 @@ def test_the_map_is_summed_up_and_shown_over_the_result(widget: Any, t1: Any, wi
     assert {view.GetBackgroundVolumeID() for view in views() if "+" not in view.GetLayoutName()} == {t1.GetID()}
 
 
-def test_a_click_on_a_region_goes_there(widget: Any, with_map: Any) -> None:
-    place = trust.summary_of(with_map)["regions"][-1]["centre_ras"]
-    widget.panel.ui.regionsList.setCurrentRow(widget.panel.ui.regionsList.count - 1)
-    view = slicer.mrmlScene.GetFirstNodeByName("Red")
-    assert np.allclose([view.GetSliceToRAS().GetElement(row, 3) for row in range(3)], place)
-
-
 def test_without_a_calibration_no_map_is_offered(app: Any, widget: Any, t1: Any) -> None:
     ui = widget.panel.ui
     assert not ui.reliabilityCheckBox.enabled and not ui.reliabilityCheckBox.checked
@@ -629,7 +622,7 @@ def test_export_is_offered_for_sources_from_dicom_only(
     assert not ui.exportButton.enabled and "DICOM" in ui.exportLabel.text
     # The export itself has its own tests, on real series.
     asked = []
-    monkeypatch.setattr(dicom_export, "source_files", lambda node: ["1.dcm"])
+    monkeypatch.setattr(dicom_export, "possible", lambda node: True)
     monkeypatch.setattr(dicom_export, "export", lambda *given: asked.append(given) or tmp_path / "series")
     widget.panel.update()
     ui.anonymizeCheckBox.click()

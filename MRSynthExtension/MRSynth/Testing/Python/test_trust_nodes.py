@@ -16,9 +16,9 @@ from mrml_scenes import scene as scene  # noqa: E402
 from test_reliability import calibration  # noqa: E402
 
 from MRSynth import MRSynthLogic  # noqa: E402
-from MRSynthLib.desktop import mrml, nodes, results, trust  # noqa: E402
+from MRSynthLib.desktop import mrml, nodes, results, score_nodes, trust  # noqa: E402
 from MRSynthLib.engine.checkpoint import read_card  # noqa: E402
-from MRSynthLib.engine.errors import ModelError  # noqa: E402
+from MRSynthLib.engine.errors import ModelError, OutputError  # noqa: E402
 from MRSynthLib.engine.synthesis import Synthesizer  # noqa: E402
 from MRSynthLib.engine.volume import Volume  # noqa: E402
 
@@ -62,6 +62,22 @@ def test_a_further_run_into_the_same_node_brings_its_own_map_or_none(scene: Any,
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == count
     synthesize(head, calibrated, outputNode=result)
     assert trust.map_of(result) is None and trust.interval_of(result) is None and trust.summary_of(result) == {}
+
+
+def test_maps_are_no_places_for_results(scene: Any, head: Any, calibrated: Path) -> None:
+    result = synthesize(head, calibrated, reliability=True)
+    difference = score_nodes.show_difference(result, head, slicer.util.arrayFromVolume(result))
+    count = scene.GetNumberOfNodes()
+    for node in (trust.map_of(result), trust.interval_of(result), difference):
+        for role in ("outputNode", "cycleNode"):
+            with pytest.raises(OutputError, match="holds a map") as caught:
+                synthesize(head, calibrated, **{role: node})
+            assert caught.value.code == "output-exists"
+    for node in (trust.map_of(result), trust.interval_of(result)):
+        with pytest.raises(OutputError, match="a map of it") as caught:
+            synthesize(head, calibrated, outputNode=result, cycleNode=node)
+        assert caught.value.code == "output-is-input"
+    assert scene.GetNumberOfNodes() == count and trust.map_of(result).GetAttribute("MRSynth.Mark") == "EXPECTED ERROR"
 
 
 def test_a_checkpoint_that_was_not_calibrated_refuses(scene: Any, head: Any, tiny_checkpoint: Path) -> None:
