@@ -106,7 +106,7 @@ def residuals(
     brain = prepared.space.to_model(pair.brain.astype(np.float32)) > 0.5
     filled = np.flatnonzero(brain.any(axis=(1, 2)))
     used = filled[np.unique(np.linspace(0, len(filled) - 1, min(SLICES, len(filled))).round().astype(int))]
-    inside = prepared.space.to_model(prepared.inside.astype(np.float32)) > 0.5
+    inside = prepared.sliced_inside
     synthetic = np.zeros_like(prepared.slices)
     synthetic[used] = _pass(synthesizer, prepared.slices, used)
     synthetic *= inside
@@ -162,9 +162,15 @@ def _pass(synthesizer: Synthesizer, slices: Array, used: NDArray[np.intp]) -> Ar
 
 
 def _cycle_error(synthesizer: Synthesizer, prepared: Prepared, synthetic: Array, back: NDArray[np.intp]) -> float:
-    """As a run measures it, of slices that were made."""
-    brain = prepared.space.to_model(prepared.brain.astype(np.float32))[back] > 0.5
-    error = reliability_level.cycle_error(prepared.slices[back], _pass(synthesizer, synthetic, back), brain)
+    """As a run measures it, of slices that were made; a 2.5-D generator is given those beside them, too."""
+    reach = synthesizer.checkpoint.card["generator"]["arguments"].get("in_channels", 1) // 2
+    beside = np.clip(back[:, None] + np.arange(-reach, reach + 1), 0, len(synthetic) - 1).ravel()
+    lacking = np.setdiff1d(beside, np.flatnonzero(synthetic.any(axis=(1, 2))))
+    if lacking.size:
+        synthetic = synthetic.copy()
+        synthetic[lacking] = _pass(synthesizer, prepared.slices, lacking) * prepared.sliced_inside[lacking]
+    returned = _pass(synthesizer, synthetic, back)
+    error = reliability_level.cycle_error(prepared.slices[back], returned, prepared.sliced_brain[back])
     if error is None:
         raise TrainingError("no brain in the slices that were drawn", "a brain MR volume", "Leave the subject out")
     return error
