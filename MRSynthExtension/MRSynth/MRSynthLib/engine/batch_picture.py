@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from .writing import write_aside
@@ -43,15 +43,17 @@ def of(source: Volume, result: SynthesisResult, path: Path) -> Path:
 
 
 def _png(pixels: Pixels) -> bytes:
-    """Pixels of shape (rows, columns, 3) as PNG; SimpleITK ends the process over a path that is no Unicode text."""
-    rows, columns, _ = pixels.shape
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)  # 8 bits, RGB, not interlaced
-    lines = b"".join(b"\0" + row.tobytes() for row in pixels)  # 0: no filter
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
-    parts = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    """Pixels of shape (rows, columns, 3) as PNG.
+
+    By way of the folder for temporary files: SimpleITK ends the process over a path that is no Unicode text.
+    """
+    with tempfile.TemporaryDirectory(prefix="mrsynth-") as folder:
+        path = Path(folder, "picture.png")
+        try:
+            sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(path), useCompression=True)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+        return path.read_bytes()
 
 
 def _centre(volume: Volume) -> NDArray[np.float64]:
