@@ -163,9 +163,7 @@ def _pass(synthesizer: Synthesizer, slices: Array, used: NDArray[np.intp]) -> Ar
 
 def _cycle_error(synthesizer: Synthesizer, prepared: Prepared, synthetic: Array, back: NDArray[np.intp]) -> float:
     """As a run measures it, of slices that were made; a 2.5-D generator is given those beside them, too."""
-    reach = synthesizer.checkpoint.card["generator"]["arguments"].get("in_channels", 1) // 2
-    beside = np.clip(back[:, None] + np.arange(-reach, reach + 1), 0, len(synthetic) - 1).ravel()
-    lacking = np.setdiff1d(beside, np.flatnonzero(synthetic.any(axis=(1, 2))))
+    lacking = np.setdiff1d(synthesizer.looked_at(back, len(synthetic)), np.flatnonzero(synthetic.any(axis=(1, 2))))
     if lacking.size:
         synthetic = synthetic.copy()
         synthetic[lacking] = _pass(synthesizer, prepared.slices, lacking) * prepared.sliced_inside[lacking]

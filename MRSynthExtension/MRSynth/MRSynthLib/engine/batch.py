@@ -271,7 +271,7 @@ def _work(made: Plan, workers: Workers, wanted: AbstractContextManager[None], te
                 sys.stderr.write(f"{row.subject} {row.session}\n{outcome['traceback']}")
             if row.error.get("code") in (_FULL, _ENDED):
                 row.status = OPEN
-                raise error_from(row.error) if row.error["code"] == _FULL else Cancelled(row.error["seen"], GO_ON)
+                raise error_from(row.error)
             progress.finished(number)
             tell(event_of(row))
 

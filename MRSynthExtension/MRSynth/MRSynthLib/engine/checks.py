@@ -24,6 +24,14 @@ SWELLING = 200  # times: what an image, with much background too, does not swell
 SWOLLEN = 1 << 29  # bytes; below that, any image may
 
 
+def of_one_volume(size: Sequence[int]) -> tuple[int, ...]:
+    """A size without the axes of one voxel that come after the third: a series of one volume is a volume."""
+    size = tuple(size)
+    while len(size) > 3 and size[-1] == 1:
+        size = size[:-1]
+    return size
+
+
 def check_size(size: Sequence[int], what: str) -> None:
     """Refuse, from the header alone, what is not three-dimensional or far too large.
 

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from .checks import check_geometry, check_size, check_swelling, corrupt_file
+from .checks import check_geometry, check_size, check_swelling, corrupt_file, of_one_volume
 from .errors import InputError
 from .sidecar_tags import tags_of
 from .volume import Volume
@@ -74,10 +74,7 @@ def read(path: Path) -> Volume:
     components = reader.GetNumberOfComponents()
     if components != 1:
         raise InputError("input-color", f"'{path.name}' has {components} values per voxel.", "one number per voxel.")
-    size = list(reader.GetSize())
-    while len(size) > 3 and size[-1] == 1:
-        size.pop()
-    check_size(size, f"'{path.name}'")
+    check_size(of_one_volume(reader.GetSize()), f"'{path.name}'")
     _check_body(path, body, encoded, reader)
     try:
         image = reader.Execute()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_geometry, check_size, check_swelling, corrupt_file
+from .checks import check_geometry, check_size, check_swelling, corrupt_file, of_one_volume
 from .errors import InputError
 from .sidecar_tags import tags_of
 from .volume import Volume
@@ -32,7 +32,7 @@ def read(path: Path) -> Volume:
     try:
         _check_header(path)
         image = nibabel.load(os.path.abspath(path))  # noqa: PTH100 - nibabel takes a ~ in front for a home folder
-        shape = image.shape
+        shape = of_one_volume(image.shape)
         kind = image.get_data_dtype()
     except (InputError, PermissionError):
         raise
@@ -40,8 +40,6 @@ def read(path: Path) -> Volume:
         raise corrupt_file(path, error) from error
     if kind.names or kind.kind == "c":
         raise InputError("input-color", f"'{path.name}' holds {kind} voxels.", "one number per voxel.")
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
     check_size(shape, f"'{path.name}'")
     check_geometry(np.asarray(image.affine, dtype=np.float64), f"'{path.name}'")
     _check_body(path, image.dataobj.offset + math.prod(shape) * kind.itemsize)

@@ -334,14 +334,24 @@ class Synthesizer:
         import torch
 
         torch.set_num_threads(self.device.threads)
-        neighbours = self.checkpoint.card["generator"]["arguments"].get("in_channels", 1)
-        offsets = np.arange(neighbours) - neighbours // 2
-        index = np.clip(chunk[:, None] + offsets, 0, len(slices) - 1)
+        index = self.looked_at(chunk, len(slices))
         # In float32, cuDNN would round to the ten bits of TF32.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             batch = torch.from_numpy(slices[index]).to(self.device.device)
             result: NDArray[np.float32] = self._generator(batch, window)[:, 0].cpu().numpy()
         return result
+
+    def looked_at(self, chunk: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+        """The slices, of so many, that the generator looks at to make each of some.
+
+        Returns
+        -------
+        ndarray, shape (n, channels)
+            A 2.5-D generator looks at those above and below, too; at the ends, at the last one again.
+        """
+        channels = self.checkpoint.card["generator"]["arguments"].get("in_channels", 1)
+        index: NDArray[np.intp] = np.clip(chunk[:, None] + np.arange(channels) - channels // 2, 0, count - 1)
+        return index
 
     def _after_out_of_memory(self, error: Exception, batch: memory.Batch) -> str:
         """Halve the batch; after one slice (then it is 0), go to the CPU; there, give up."""
